@@ -1,0 +1,1 @@
+//! HTTP client, egress rules, destination auth: the only place that knows reqwest.

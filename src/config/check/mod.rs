@@ -1,0 +1,1 @@
+//! Raw shapes → checked and compiled. One file per family of rules.

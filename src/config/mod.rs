@@ -1,0 +1,330 @@
+//! The checked configuration. A [`Route`] exists only if it passed `check`; `serve`, `try`, `send` and `demo` take it
+//! from the same loader.
+
+pub mod check;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Method;
+use url::Url;
+
+use crate::delivery::policy::Retry;
+use crate::envelope::OnConflict;
+use crate::extract::{Extraction, JsonPath};
+use crate::name::{Lane, RevisionHash, RouteName, SourceName, StepName};
+use crate::secret::{SecretRef, SecretValue, Vault};
+use crate::template::body::BodyTemplate;
+use crate::template::url::UrlTemplate;
+use crate::template::{Condition, Template};
+use crate::verify::scheme::{Scheme, Strength};
+
+/// Everything that one load made, immutable.
+#[derive(Debug)]
+pub struct RouteSet {
+    pub server: Server,
+    /// By name.
+    pub sources: BTreeMap<SourceName, Arc<Source>>,
+    pub routes: BTreeMap<RouteName, Arc<Route>>,
+    pub destinations: BTreeMap<Lane, Arc<Destination>>,
+}
+
+impl RouteSet {
+    /// The routes on one source, by name.
+    pub fn routes_on<'a>(&'a self, source: &'a SourceName) -> impl Iterator<Item = &'a Arc<Route>> {
+        self.routes.values().filter(move |route| route.source == *source)
+    }
+}
+
+/// `router.yaml`.
+#[derive(Clone, Debug)]
+pub struct Server {
+    pub listen: SocketAddr,
+    pub public_url: Option<Url>,
+    pub admin: Admin,
+    /// Absolute, or relative to the current folder.
+    pub store: PathBuf,
+    /// Calls in flight at once.
+    pub workers: usize,
+    pub limits: Limits,
+    pub egress_allow: Vec<EgressRule>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Admin {
+    pub listen: SocketAddr,
+    pub tokens: Vec<AdminToken>,
+}
+
+#[derive(Clone, Debug)]
+pub struct AdminToken {
+    pub name: String,
+    pub role: Role,
+    pub token: SecretRef,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    Viewer,
+    Operator,
+    Admin,
+}
+
+#[derive(Clone, Debug)]
+pub struct Limits {
+    pub connections: usize,
+    /// Unfinished deliveries; more answers 503.
+    pub backlog: u64,
+    pub header_timeout: Duration,
+    pub body_timeout: Duration,
+    pub min_free_disk_bytes: u64,
+}
+
+/// One entry of `egress.allow`: `10.0.0.0/8`, `127.0.0.1`, `127.0.0.1:9000`, `localhost:9000`, `internal.example:443`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EgressRule {
+    pub host: EgressHost,
+    /// `None`: any port.
+    pub port: Option<u16>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EgressHost {
+    Net(ipnet::IpNet),
+    /// Lower case; matches the name as the URL writes it.
+    Name(String),
+}
+
+/// A named downstream API.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    pub lane: Lane,
+    pub url: DestinationUrl,
+    pub auth: Option<Auth>,
+    pub idempotency: Idempotency,
+    pub timeout: Option<Duration>,
+}
+
+#[derive(Clone, Debug)]
+pub enum DestinationUrl {
+    Plain(Url),
+    /// The whole URL is a secret and is shown nowhere.
+    Secret(SecretRef),
+}
+
+#[derive(Clone, Debug)]
+pub enum Auth {
+    Bearer(SecretRef),
+    Basic { user: String, password: SecretRef },
+    Header { name: http::HeaderName, value: SecretRef },
+}
+
+/// How a destination takes the idempotency key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Idempotency {
+    Header(http::HeaderName),
+    /// The call's own templates place `{{ idempotency_key }}` in the body.
+    Body,
+    /// It takes none.
+    None,
+    /// Not declared: sent as the header `Idempotency-Key`; `check` warns.
+    Unknown,
+}
+
+/// One ingress path with its verification.
+#[derive(Debug)]
+pub struct Source {
+    pub name: SourceName,
+    /// `/hooks/{shop}`; matchit's syntax.
+    pub path: String,
+    pub methods: Vec<Method>,
+    pub verify: Verification,
+    pub event: EventRules,
+    /// `None`: by Content-Type.
+    pub body: Option<crate::envelope::BodyKind>,
+    pub max_body_bytes: usize,
+    pub respond: Respond,
+    pub on_malformed: OnMalformed,
+    pub dedupe: Duration,
+    pub public_url: Option<Url>,
+}
+
+#[derive(Debug)]
+pub struct Verification {
+    pub scheme: Scheme,
+    pub strength: Strength,
+    /// Name of the preset, where one was used.
+    pub provider: Option<String>,
+}
+
+#[derive(Debug)]
+pub struct EventRules {
+    /// The first that yields wins.
+    pub id: Vec<IdRule>,
+    pub missing_id: MissingId,
+    pub same_as: Vec<Extraction>,
+    pub volatile: Vec<JsonPath>,
+    pub on_conflict: OnConflict,
+    pub type_: Option<Extraction>,
+    /// Of type `timestamp`.
+    pub occurred_at: Option<Extraction>,
+}
+
+#[derive(Debug)]
+pub enum IdRule {
+    Extract(Extraction),
+    /// `{ hash: body }`: of the canonical body less `volatile`.
+    HashBody,
+    /// `{ hash: [...] }`: of the values that the extractions yield; none if all are absent.
+    Hash(Vec<Extraction>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MissingId {
+    Derive,
+    Review,
+    Reject,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnMalformed {
+    Review,
+    Reject,
+}
+
+/// The answer on acceptance and on a duplicate.
+#[derive(Clone, Debug)]
+pub struct Respond {
+    pub status: http::StatusCode,
+    pub headers: http::HeaderMap,
+    pub body: bytes::Bytes,
+}
+
+/// One YAML file, checked and compiled.
+#[derive(Debug)]
+pub struct Route {
+    pub name: RouteName,
+    pub description: Option<String>,
+    pub owner: Option<String>,
+    pub docs: Option<String>,
+    pub labels: BTreeMap<String, String>,
+    pub source: SourceName,
+    pub on: EventFilter,
+    pub when: Option<Condition>,
+    pub fields: Vec<(String, Extraction)>,
+    /// Name in templates → where it is.
+    pub secrets: BTreeMap<String, SecretRef>,
+    /// Name in templates → variable and default.
+    pub env: BTreeMap<String, EnvVar>,
+    pub steps: Vec<Step>,
+    /// Hash of `revision_text`.
+    pub revision: RevisionHash,
+    /// All texts that made this route, enough to compile it again with [`check::compile_revision`].
+    pub revision_text: Arc<str>,
+}
+
+impl Route {
+    pub fn step(&self, name: &StepName) -> Option<&Step> {
+        self.steps.iter().find(|step| step.name == *name)
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct EnvVar {
+    pub variable: String,
+    pub default: Option<String>,
+}
+
+/// `on`: globs in which `*` is any run of characters; a leading `!` excludes.
+#[derive(Clone, Debug, Default)]
+pub struct EventFilter {
+    pub include: Vec<String>,
+    pub exclude: Vec<String>,
+    /// `on` was left out: every type matches, a missing one too.
+    pub all: bool,
+}
+
+/// One templated downstream call with its guards.
+#[derive(Debug)]
+pub struct Step {
+    pub name: StepName,
+    pub was: Option<StepName>,
+    pub call: Call,
+    pub when: Option<Condition>,
+    /// Indices into the route's steps; all lower or higher alike, never a cycle.
+    pub needs: BTreeSet<usize>,
+    /// `None`: derived.
+    pub idempotency_key: Option<Template>,
+    pub success: Success,
+    pub retry: Retry,
+    pub retry_on: Vec<RetryOn>,
+    pub timeout: Duration,
+    pub save: Vec<(String, Extraction)>,
+    /// `repeat: ok`
+    pub repeat_ok: bool,
+}
+
+#[derive(Debug)]
+pub struct Call {
+    pub method: Method,
+    /// A destination of `router.yaml`; `None`: `url` is whole.
+    pub to: Option<Arc<Destination>>,
+    pub url: UrlTemplate,
+    pub headers: Vec<(http::HeaderName, Template)>,
+    pub query: Vec<(String, Template)>,
+    pub body: BodyTemplate,
+}
+
+#[derive(Debug)]
+pub enum Success {
+    Statuses(Vec<StatusMatch>),
+    Condition(Condition),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatusMatch {
+    Code(u16),
+    /// `2` is 200 to 299.
+    Class(u8),
+}
+
+impl StatusMatch {
+    pub fn matches(self, status: u16) -> bool {
+        match self {
+            StatusMatch::Code(code) => code == status,
+            StatusMatch::Class(class) => status / 100 == u16::from(class),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub enum RetryOn {
+    Network,
+    Timeout,
+    Status(StatusMatch),
+    Condition(Condition),
+}
+
+/// What the environment gave to a [`RouteSet`]: read once, before a port is bound.
+#[derive(Clone, Debug, Default)]
+pub struct Resolved {
+    pub vault: Vault,
+    /// Variable → value, for the `env` of all routes (defaults filled in per route by [`EnvVar`]).
+    pub env: BTreeMap<String, String>,
+}
+
+impl Resolved {
+    pub fn secret(&self, reference: &SecretRef) -> Option<&SecretValue> {
+        self.vault.get(reference)
+    }
+}
+
+/// A configuration that runs: swapped as a whole.
+#[derive(Debug)]
+pub struct Live {
+    pub set: RouteSet,
+    pub resolved: Resolved,
+}

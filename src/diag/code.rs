@@ -1,0 +1,56 @@
+//! The table of codes. A code is stable: it is what `--allow` names and what a page of the docs explains.
+
+use super::Severity;
+
+macro_rules! codes {
+    ($($variant:ident = $code:literal, $name:literal, $severity:ident;)*) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Code { $($variant),* }
+
+        impl Code {
+            pub const ALL: &'static [Code] = &[$(Code::$variant),*];
+
+            /// `R012`
+            pub fn as_str(self) -> &'static str {
+                match self { $(Code::$variant => $code),* }
+            }
+
+            /// `unknown-key`
+            pub fn name(self) -> &'static str {
+                match self { $(Code::$variant => $name),* }
+            }
+
+            pub fn severity(self) -> Severity {
+                match self { $(Code::$variant => Severity::$severity),* }
+            }
+        }
+    };
+}
+
+codes! {
+    YamlSyntax = "R001", "yaml-syntax", Error;
+    DuplicateKey = "R002", "duplicate-key", Error;
+    UnreadableFile = "R003", "unreadable-file", Error;
+    UnknownKey = "R012", "unknown-key", Error;
+    MissingKey = "R013", "missing-key", Error;
+    WrongType = "R014", "wrong-type", Error;
+    InvalidValue = "R015", "invalid-value", Error;
+    NotBuiltYet = "R016", "not-built-yet", Error;
+    JsonPathSyntax = "R020", "jsonpath-syntax", Error;
+    TemplateSyntax = "R021", "template-syntax", Error;
+    UnknownName = "R022", "unknown-name", Error;
+    RegexSyntax = "R023", "regex-syntax", Error;
+    DuplicateName = "R030", "duplicate-name", Error;
+    PathConflict = "R031", "path-conflict", Error;
+    UnknownReference = "R032", "unknown-reference", Error;
+    NeedsCycle = "R033", "needs-cycle", Error;
+    UnsetVariable = "R040", "unset-variable", Error;
+    UnreadableSecret = "R041", "unreadable-secret", Error;
+    LiteralSecret = "R042", "literal-secret", Warning;
+    UnverifiedSource = "R050", "unverified-source", Warning;
+    DerivedEventId = "R051", "derived-event-id", Warning;
+    FirstHitOfMany = "R052", "first-hit-of-many", Warning;
+    UnsafeRepeat = "R053", "unsafe-repeat", Warning;
+    RawUrl = "R054", "raw-url", Warning;
+    PublicAdmin = "R060", "public-admin", Error;
+}

@@ -1,0 +1,1 @@
+//! For machines: `router check --format json`.

@@ -1,0 +1,1 @@
+//! A downstream and a provider that a test or the demo owns.

@@ -1,0 +1,1 @@
+//! The store in memory: what the contract means, without a disk.

@@ -1,0 +1,358 @@
+//! The durable state: events, deliveries, their journal. The store knows routes by name only and nothing of HTTP.
+//!
+//! Everything here is durable when the call returns, unless a method says otherwise. Implementations: [`memory`] and
+//! [`journal`]; `contract` is the one test-suite that both pass.
+
+pub mod journal;
+pub mod memory;
+
+use std::fmt;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use jiff::Timestamp;
+use serde_json::{Map, Value as Json};
+
+use crate::delivery::state::{DeliveryState, Entry, Status, StepStatus, Transition};
+use crate::envelope::{Envelope, Identity, OnConflict};
+use crate::name::{DeliveryId, EventId, RevisionHash, RouteName, SourceName, Uid};
+
+/// An event on its way in, with the deliveries that the routes' `on` decided.
+#[derive(Clone, Debug)]
+pub struct NewEvent {
+    pub envelope: Envelope,
+    /// The id first, then every `same_as`. The event is a duplicate if any is known for its source and path parts.
+    pub identities: Vec<Identity>,
+    /// SHA-256 of the body as compared for conflicts: canonical JSON less `volatile`, or the raw bytes.
+    pub body_digest: [u8; 32],
+    pub on_conflict: OnConflict,
+    pub deliveries: Vec<NewDelivery>,
+}
+
+#[derive(Clone, Debug)]
+pub struct NewDelivery {
+    pub route: RouteName,
+    pub revision: RevisionHash,
+    /// See [`DeliveryState::key_base`].
+    pub key_base: String,
+    /// The same with the body digest in it: used instead where the event was taken in by [`OnConflict::NewEvent`] as a
+    /// second body of a known id.
+    pub key_base_with_body: String,
+}
+
+/// What became of one offered event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Acceptance {
+    Accepted {
+        uid: Uid,
+    },
+    /// Known by its id or a further identity; the original is durable.
+    Duplicate {
+        uid: Uid,
+    },
+    /// Same id, really different body; counted on (and, under `Review`, kept with) the original.
+    Conflict {
+        uid: Uid,
+    },
+}
+
+/// A worker's exclusive hold on a delivery, until it records a status other than `Processing`.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    pub state: DeliveryState,
+    pub envelope: Arc<Envelope>,
+    pub fence: Fence,
+}
+
+/// Grows with every claim of a delivery. A record under an old fence is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fence(pub u64);
+
+/// One change of a claimed delivery.
+#[derive(Clone, Debug)]
+pub struct Change {
+    pub entry: Entry,
+    pub transition: Transition,
+}
+
+/// When a recorded change is reported back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// After its bytes are on the medium.
+    Synced,
+    /// As soon as it is ordered; it becomes durable with the next commit. Only for intents with a derived key: losing
+    /// one costs nothing but a repeat with the same key.
+    Ordered,
+}
+
+/// A change that stands in the journal. Only this starts what comes after.
+#[derive(Clone, Debug)]
+#[must_use = "what comes after must start from this"]
+pub enum Recorded {
+    /// `state` is the delivery after the change.
+    Recorded(DeliveryState),
+    /// This very version was recorded before with the same change.
+    Already(DeliveryState),
+    /// Another worker holds the delivery, or the version is not the current one: drop the work.
+    Fenced,
+    /// The change was an intent with an explicit key that another delivery holds. Nothing was recorded.
+    KeyHeld(KeyHolder),
+}
+
+/// Who holds an explicit key, and how far it is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeyHolder {
+    pub delivery: DeliveryId,
+    pub event_id: EventId,
+    pub status: StepStatus,
+    /// What the holder's step saved, once it succeeded.
+    pub saved: Map<String, Json>,
+}
+
+/// The permission to send: made by [`intend`] alone, from a recorded intent. `call` takes nothing else.
+#[derive(Debug)]
+pub struct Intended<R> {
+    request: R,
+}
+
+impl<R> Intended<R> {
+    pub fn request(&self) -> &R {
+        &self.request
+    }
+
+    pub fn into_request(self) -> R {
+        self.request
+    }
+}
+
+/// Records an intent and, where it stands, makes `request` sendable.
+pub async fn intend<R>(
+    store: &dyn Store,
+    delivery: &DeliveryId,
+    fence: Fence,
+    version: u64,
+    change: Change,
+    durability: Durability,
+    request: R,
+) -> Result<(Recorded, Option<Intended<R>>), StoreError> {
+    let recorded = store.record(delivery, fence, version, change, durability).await?;
+    let intended = match &recorded {
+        Recorded::Recorded(_) | Recorded::Already(_) => Some(Intended { request }),
+        Recorded::Fenced | Recorded::KeyHeld(_) => None,
+    };
+    Ok((recorded, intended))
+}
+
+/// An operator's action on a delivery. Applied in one change, whoever holds the delivery.
+#[derive(Clone, Debug)]
+pub struct Operation {
+    pub delivery: DeliveryId,
+    /// The version the operator decided on.
+    pub version: u64,
+    pub change: Change,
+}
+
+#[derive(Clone, Debug)]
+pub enum Operated {
+    Done(DeliveryState),
+    /// The delivery moved on meanwhile; look again.
+    Stale,
+    NotFound,
+}
+
+/// An event with all that happened to it.
+#[derive(Clone, Debug)]
+pub struct EventView {
+    pub envelope: Arc<Envelope>,
+    /// Position in the order of acceptance.
+    pub sequence: u64,
+    pub duplicates: u64,
+    pub conflicts: Vec<ConflictView>,
+    /// Number of all conflicting arrivals; `conflicts` holds those kept.
+    pub conflict_count: u64,
+    pub deliveries: Vec<DeliveryView>,
+}
+
+/// A second body under a known id, kept for a person.
+#[derive(Clone, Debug)]
+pub struct ConflictView {
+    /// Counts from 1 per event.
+    pub number: u32,
+    pub received_at: Timestamp,
+    pub body: bytes::Bytes,
+}
+
+#[derive(Clone, Debug)]
+pub struct DeliveryView {
+    pub state: DeliveryState,
+    /// Oldest first.
+    pub entries: Vec<Entry>,
+}
+
+/// Which events a list shows. Empty: all.
+#[derive(Clone, Debug, Default)]
+pub struct Query {
+    /// Status of the event as a whole, in the API's words (`unrouted` and `malformed` too).
+    pub status: Option<EventStatus>,
+    pub route: Option<RouteName>,
+    pub source: Option<SourceName>,
+    pub event_type: Option<String>,
+    pub event_id: Option<EventId>,
+    pub correlation_id: Option<String>,
+    pub since: Option<Timestamp>,
+    pub until: Option<Timestamp>,
+    pub oldest_first: bool,
+}
+
+/// Status of an event: its deliveries' summed up (`failed` before `processing` before `queued` before `succeeded` before
+/// `ignored`), or its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum EventStatus {
+    Delivery(Status),
+    /// No route took it.
+    Unrouted,
+    /// It could not be read; it is in review.
+    Malformed,
+}
+
+/// One row of a list.
+#[derive(Clone, Debug)]
+pub struct EventSummary {
+    pub sequence: u64,
+    pub uid: Uid,
+    pub event_id: EventId,
+    pub event_type: String,
+    pub source: SourceName,
+    pub received_at: Timestamp,
+    pub status: EventStatus,
+    pub attempts: u32,
+    pub deliveries: Vec<(RouteName, Status, Option<String>)>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Page {
+    pub events: Vec<EventSummary>,
+    /// Give it back to go on; `None` at the end.
+    pub next: Option<u64>,
+    /// Events looked at for this page.
+    pub examined: usize,
+}
+
+/// What one query may cost.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget {
+    pub rows_max: usize,
+    pub examined_max: usize,
+}
+
+/// The state in numbers, for metrics and readiness.
+#[derive(Clone, Debug, Default)]
+pub struct Summary {
+    pub events: u64,
+    pub queued: u64,
+    pub processing: u64,
+    pub failed: u64,
+    /// Due time of the oldest queued delivery that is due.
+    pub oldest_due_at: Option<Timestamp>,
+    /// Accepting is possible: there is room and the writer lives.
+    pub ready: Readiness,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Readiness {
+    #[default]
+    Ready,
+    /// New events are refused for now (disk full, backlog full); outcomes are still recorded.
+    Refusing(String),
+    /// The writer ended; the process must be restarted.
+    Dead(String),
+}
+
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Nothing was taken; the sender may come again. Answered 503 with Retry-After.
+    #[error("the store takes no new events for now: {0}")]
+    Refusing(String),
+    /// The store is dead: a write or sync failed. Nothing more is acknowledged.
+    #[error("the store has stopped: {0}")]
+    Dead(String),
+    /// What was read does not prove itself.
+    #[error("the store is damaged: {0}")]
+    Corrupt(String),
+}
+
+impl fmt::Display for EventStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            EventStatus::Delivery(status) => status.as_str(),
+            EventStatus::Unrouted => "unrouted",
+            EventStatus::Malformed => "malformed",
+        })
+    }
+}
+
+/// The store as ingress, engine and admin see it.
+pub trait Store: Send + Sync + 'static {
+    /// Takes the events of one POST in, all or nothing. On return what is accepted is durable, and so is the original of
+    /// each duplicate. Uniqueness is decided here, in one ordered place.
+    fn accept(&self, events: Vec<NewEvent>) -> BoxFuture<'_, Result<Vec<Acceptance>, StoreError>>;
+
+    /// Up to `max` deliveries that are due, oldest due first, each held by the caller alone from now on. Claims are not
+    /// durable: after a restart everything unfinished is queued. Empty when nothing is due.
+    fn claim(&self, max: usize) -> BoxFuture<'_, Result<Vec<Claim>, StoreError>>;
+
+    /// Resolves when there may be something to claim: a delivery became due or was made due.
+    fn wait(&self) -> BoxFuture<'_, ()>;
+
+    /// Records one change of a claimed delivery. Applies only under the current fence and on the current version.
+    fn record<'a>(
+        &'a self,
+        delivery: &'a DeliveryId,
+        fence: Fence,
+        version: u64,
+        change: Change,
+        durability: Durability,
+    ) -> BoxFuture<'a, Result<Recorded, StoreError>>;
+
+    /// Applies an operator's action; a worker that holds the delivery is fenced off.
+    fn operate(&self, operation: Operation) -> BoxFuture<'_, Result<Operated, StoreError>>;
+
+    /// Adds deliveries to a stored event that routes take anew (an operator's backfill). An ignored
+    /// delivery starts over; one in any other status is left alone. Answers the deliveries that are queued now.
+    fn route(
+        &self,
+        uid: Uid,
+        entry: Entry,
+        deliveries: Vec<NewDelivery>,
+    ) -> BoxFuture<'_, Result<Vec<DeliveryId>, StoreError>>;
+
+    /// Keeps a route's revision text under its hash. Idempotent.
+    fn revision_put(
+        &self,
+        hash: RevisionHash,
+        text: Arc<str>,
+    ) -> BoxFuture<'_, Result<(), StoreError>>;
+    fn revision_get(
+        &self,
+        hash: &RevisionHash,
+    ) -> BoxFuture<'_, Result<Option<Arc<str>>, StoreError>>;
+
+    /// Uids of the events with this id, over all sources, or of the one with this uid.
+    fn find(
+        &self,
+        id: &str,
+        source: Option<&SourceName>,
+    ) -> BoxFuture<'_, Result<Vec<Uid>, StoreError>>;
+    fn event(&self, uid: Uid) -> BoxFuture<'_, Result<Option<EventView>, StoreError>>;
+    /// Newest first unless asked otherwise. `cursor` is a former page's `next`.
+    fn list(
+        &self,
+        query: Query,
+        cursor: Option<u64>,
+        budget: Budget,
+    ) -> BoxFuture<'_, Result<Page, StoreError>>;
+    fn summary(&self) -> BoxFuture<'_, Summary>;
+
+    /// Writes out what is ordered and marks a clean end. Nothing is accepted afterwards.
+    fn close(&self) -> BoxFuture<'_, Result<(), StoreError>>;
+}
