@@ -3,13 +3,38 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::diag::FileId;
+use crate::diag::{Diagnostic, FileId};
+
+/// What the user named: `-C DIR`, `--config FILE`, or neither.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// A configuration folder.
+    Folder(PathBuf),
+    /// A file that stands for `router.yaml`; its folder is the configuration folder.
+    File(PathBuf),
+}
+
+/// What a file holds, by its place in the folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FileKind {
+    /// `router.yaml`
+    Server,
+    /// `routes/**/*.yaml`
+    Route,
+    /// `sources/*.yaml`
+    Source,
+    /// `providers/*.yaml`
+    Provider,
+    /// What another file names: a map's CSV, a key.
+    Attachment,
+}
 
 /// A text with the name that diagnostics show.
 #[derive(Clone, Debug)]
 pub struct SourceText {
     /// Relative to the configuration folder, with `/`.
     pub name: String,
+    pub kind: FileKind,
     pub text: Arc<str>,
 }
 
@@ -19,16 +44,44 @@ pub struct Files {
     /// The configuration folder; relative paths of secrets' files and of the store start here or at their file.
     pub root: PathBuf,
     texts: Vec<SourceText>,
+    /// Whether [`Files::attach`] may read from the folder; false for texts that come from memory.
+    on_disk: bool,
 }
 
 impl Files {
-    pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), texts: Vec::new() }
+    /// Reads a configuration folder. Files that cannot be read are diagnostics; the others are there.
+    pub fn read(location: &Location) -> (Self, Vec<Diagnostic>) {
+        let _ = location;
+        todo!()
     }
 
+    /// Files that only memory holds: [`Files::attach`] finds what was added and nothing else.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into(), texts: Vec::new(), on_disk: false }
+    }
+
+    /// Adds a text; what it holds follows from its name.
     pub fn add(&mut self, name: impl Into<String>, text: impl Into<Arc<str>>) -> FileId {
-        self.texts.push(SourceText { name: name.into(), text: text.into() });
+        let name = name.into();
+        let kind = FileKind::of(&name);
+        self.add_as(kind, name, text)
+    }
+
+    pub fn add_as(
+        &mut self,
+        kind: FileKind,
+        name: impl Into<String>,
+        text: impl Into<Arc<str>>,
+    ) -> FileId {
+        self.texts.push(SourceText { name: name.into(), kind, text: text.into() });
         FileId(u32::try_from(self.texts.len() - 1).expect("fewer than four thousand million files"))
+    }
+
+    /// The file that `path`, written in `relative_to`, names; read from the folder at its first use. The error says why not,
+    /// for a message ("cannot read `skus.csv`: {error}").
+    pub fn attach(&mut self, relative_to: FileId, path: &str) -> Result<FileId, String> {
+        let _ = (relative_to, path, self.on_disk);
+        todo!()
     }
 
     pub fn get(&self, id: FileId) -> &SourceText {
@@ -46,9 +99,29 @@ impl Files {
         })
     }
 
+    /// The files of one kind, ordered by name.
+    pub fn of(&self, kind: FileKind) -> Vec<FileId> {
+        let mut found: Vec<_> = self.iter().filter(|(_, text)| text.kind == kind).collect();
+        found.sort_by(|left, right| left.1.name.cmp(&right.1.name));
+        found.into_iter().map(|(id, _)| id).collect()
+    }
+
     /// The folder that relative paths in `id` start from.
     pub fn folder_of(&self, id: FileId) -> PathBuf {
         let folder = Path::new(&self.get(id).name).parent().unwrap_or(Path::new(""));
         self.root.join(folder)
+    }
+}
+
+impl FileKind {
+    fn of(name: &str) -> Self {
+        let yaml = name.ends_with(".yaml");
+        match name.split_once('/') {
+            None if name == "router.yaml" => FileKind::Server,
+            Some(("routes", rest)) if yaml && !rest.ends_with(".test.yaml") => FileKind::Route,
+            Some(("sources", rest)) if yaml && !rest.contains('/') => FileKind::Source,
+            Some(("providers", rest)) if yaml && !rest.contains('/') => FileKind::Provider,
+            _ => FileKind::Attachment,
+        }
     }
 }

@@ -1,8 +1,113 @@
-//! One file per command; the only place that prints.
+//! The command line. One file per command; the only place that prints.
 
 pub mod check;
 pub mod demo;
 pub mod events;
+pub mod providers;
+pub mod schema;
 pub mod send;
 pub mod serve;
 pub mod try_route;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::files::Location;
+
+/// Webhooks become finished business actions, exactly once, and provably so.
+#[derive(Parser, Debug)]
+#[command(name = "router", version, arg_required_else_help = true, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command takes.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct Global {
+    /// The configuration folder [default: the current folder]
+    #[arg(short = 'C', value_name = "DIR", global = true)]
+    pub directory: Option<PathBuf>,
+    /// A file that stands for router.yaml; its folder is the configuration folder
+    #[arg(long, value_name = "FILE", global = true, conflicts_with = "directory")]
+    pub config: Option<PathBuf>,
+    /// How log lines are written [default: human on a terminal, json elsewhere]
+    #[arg(long, value_name = "FORMAT", global = true)]
+    pub log_format: Option<LogFormat>,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Human,
+    Json,
+}
+
+#[derive(clap::Subcommand, Debug)]
+pub enum Command {
+    /// Validate a configuration: every problem with its place and the way out
+    Check(check::Args),
+    /// Run the router
+    Serve(serve::Args),
+    /// See it work on this machine, with no set-up
+    Demo(demo::Args),
+    /// Sign a sample with a route's own scheme and POST it
+    Send(send::Args),
+    /// Show the fields and requests of a payload as they would be sent; sends nothing
+    Try(try_route::Args),
+    /// Look at the events of a running router and replay them
+    Events(events::Args),
+    /// Print the JSON Schema of a kind of file, for editors
+    Schema(schema::Args),
+    /// List the provider presets, or print one
+    Providers(providers::Args),
+}
+
+impl Global {
+    /// The configuration that `-C`, `--config` or the current folder names.
+    pub fn location(&self) -> Location {
+        match (&self.config, &self.directory) {
+            (Some(file), _) => Location::File(file.clone()),
+            (None, Some(folder)) => Location::Folder(folder.clone()),
+            (None, None) => Location::Folder(PathBuf::from(".")),
+        }
+    }
+}
+
+/// Runs one command: 0 done, 1 what was asked for failed, 2 wrong use of the command line.
+pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let global = &cli.global;
+    match cli.command {
+        Command::Check(args) => check::run(args, global).await,
+        Command::Serve(args) => serve::run(args, global).await,
+        Command::Demo(args) => demo::run(args, global).await,
+        Command::Send(args) => send::run(args, global).await,
+        Command::Try(args) => try_route::run(args, global).await,
+        Command::Events(args) => events::run(args, global).await,
+        Command::Schema(args) => schema::run(args, global).await,
+        Command::Providers(args) => providers::run(args, global).await,
+    }
+}
+
+/// Prints `error` with its causes.
+pub fn fail(error: &anyhow::Error) -> ExitCode {
+    err(&format!("error: {error:#}\n"));
+    ExitCode::from(1)
+}
+
+/// Prints to stdout. A reader that went away (`router check | head`) is no error.
+pub fn out(text: &str) {
+    use std::io::Write;
+    let mut stdout = std::io::stdout().lock();
+    drop(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()));
+}
+
+/// Prints to stderr, likewise.
+pub fn err(text: &str) {
+    use std::io::Write;
+    let mut stderr = std::io::stderr().lock();
+    drop(stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush()));
+}

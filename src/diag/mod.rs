@@ -4,6 +4,7 @@
 pub mod code;
 pub mod human;
 pub mod json;
+pub mod suggest;
 
 use std::ops::Range;
 
