@@ -110,7 +110,13 @@ impl Node {
 
     /// What a person calls it: "a list", "a number".
     pub fn kind_name(&self) -> &'static str {
-        match &self.value {
+        self.value.kind_name()
+    }
+}
+
+impl Value {
+    pub fn kind_name(&self) -> &'static str {
+        match self {
             Value::Null => "nothing",
             Value::Bool(_) => "true or false",
             Value::Number(_) => "a number",
