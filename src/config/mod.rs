@@ -2,6 +2,9 @@
 //! from the same loader.
 
 pub mod check;
+pub mod preset;
+pub mod resolve;
+pub mod schema;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -13,6 +16,7 @@ use http::Method;
 use url::Url;
 
 use crate::delivery::policy::Retry;
+use crate::diag::Span;
 use crate::envelope::OnConflict;
 use crate::extract::{Extraction, JsonPath};
 use crate::name::{Lane, RevisionHash, RouteName, SourceName, StepName};
@@ -30,6 +34,18 @@ pub struct RouteSet {
     pub sources: BTreeMap<SourceName, Arc<Source>>,
     pub routes: BTreeMap<RouteName, Arc<Route>>,
     pub destinations: BTreeMap<Lane, Arc<Destination>>,
+    /// Every secret and variable that the configuration names, with the first place that does.
+    pub references: References,
+}
+
+/// What [`resolve::resolve`] has to find.
+#[derive(Clone, Debug, Default)]
+pub struct References {
+    pub secrets: BTreeMap<SecretRef, Span>,
+    /// Variables of `env`, without those that all have a default.
+    pub variables: BTreeMap<String, Span>,
+    /// Variables of `env` whose every use has a default.
+    pub optional_variables: BTreeSet<String>,
 }
 
 impl RouteSet {
@@ -247,6 +263,36 @@ pub struct EventFilter {
     pub all: bool,
 }
 
+impl EventFilter {
+    /// Whether an event of this type (`""`: it has none) is wanted.
+    pub fn matches(&self, event_type: &str) -> bool {
+        if self.all {
+            return true;
+        }
+        !event_type.is_empty()
+            && (self.include.is_empty()
+                || self.include.iter().any(|glob| glob_matches(glob, event_type)))
+            && !self.exclude.iter().any(|glob| glob_matches(glob, event_type))
+    }
+}
+
+/// `*` is any run of characters, also `.` and `/`; everything else stands for itself. Linear in practice: after a `*`
+/// the shortest run that lets the rest match is found, and only the last `*` is ever reconsidered.
+fn glob_matches(glob: &str, text: &str) -> bool {
+    let mut parts = glob.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = text.strip_prefix(first) else { return false };
+    let mut parts: Vec<&str> = parts.collect();
+    let Some(last) = parts.pop() else { return rest.is_empty() };
+    for part in parts {
+        match rest.split_once(part) {
+            Some((_, after)) => rest = after,
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
+}
+
 /// One templated downstream call with its guards.
 #[derive(Debug)]
 pub struct Step {
@@ -327,4 +373,39 @@ impl Resolved {
 pub struct Live {
     pub set: RouteSet,
     pub resolved: Resolved,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn globs() {
+        fn check(filter: &[&str], event_type: &str, expected: bool) {
+            let (exclude, include): (Vec<&str>, Vec<&str>) =
+                filter.iter().partition(|glob| glob.starts_with('!'));
+            let filter = EventFilter {
+                include: include.into_iter().map(String::from).collect(),
+                exclude: exclude.into_iter().map(|glob| glob.replacen('!', "", 1)).collect(),
+                all: filter.is_empty(),
+            };
+            assert_eq!(filter.matches(event_type), expected, "{filter:?} on {event_type:?}");
+        }
+        check(&[], "", true);
+        check(&[], "a", true);
+        check(&["*"], "", false);
+        check(&["orders/paid"], "orders/paid", true);
+        check(&["orders/paid"], "orders/paid2", false);
+        check(&["orders/paid"], "Orders/paid", false);
+        check(&["orders/*"], "orders/a/b", true);
+        check(&["invoice.*"], "invoice.", true);
+        check(&["*.paid"], "invoice.item.paid", true);
+        check(&["a*b*c"], "a-b-b-c", true);
+        check(&["a*b*c"], "a-c-b", false);
+        check(&["ab*ba"], "aba", false);
+        check(&["*ab*ab"], "ab", false);
+        check(&["*", "!*.test"], "x.test", false);
+        check(&["!*.test"], "x.live", true);
+        check(&["!*.test"], "", false);
+    }
 }
