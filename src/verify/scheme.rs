@@ -107,6 +107,15 @@ pub enum SignatureEncoding {
     Base64,
 }
 
+impl Hmac {
+    /// The key bytes behind the text of a secret, or why there are none. The same reading as at verification, so a
+    /// configuration whose secret cannot be read is refused before it runs.
+    pub fn key(&self, secret: &str) -> Result<Vec<u8>, &'static str> {
+        let _ = secret;
+        todo!()
+    }
+}
+
 /// How signatures stand in the header.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SignatureSyntax {
@@ -150,4 +159,28 @@ pub enum Rejection {
     MalformedTimestamp,
     StaleTimestamp,
     FutureTimestamp,
+    MissingToken,
+    MalformedToken,
+    WrongToken,
+    /// No secret of the scheme has a value that its encoding can read.
+    UnusableSecret,
+}
+
+impl Rejection {
+    /// As it stands in log lines and metric labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Rejection::MissingSignature => "missing_signature",
+            Rejection::MalformedSignature => "malformed_signature",
+            Rejection::WrongSignature => "wrong_signature",
+            Rejection::MissingTimestamp => "missing_timestamp",
+            Rejection::MalformedTimestamp => "malformed_timestamp",
+            Rejection::StaleTimestamp => "stale_timestamp",
+            Rejection::FutureTimestamp => "future_timestamp",
+            Rejection::MissingToken => "missing_token",
+            Rejection::MalformedToken => "malformed_token",
+            Rejection::WrongToken => "wrong_token",
+            Rejection::UnusableSecret => "unusable_secret",
+        }
+    }
 }
