@@ -5,29 +5,40 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
+use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use serde_json::Value as Json;
 use url::Url;
 
+use super::http::{cause, client};
 use crate::secret::SecretValue;
 use crate::world::transport::WireResponse;
+
+/// A list of events may be long, but not endless.
+const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A client of a running router's admin API.
 pub struct ApiClient {
     base: Url,
     token: Option<SecretValue>,
+    client: reqwest::Client,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
     #[error("cannot reach {url}: {why}")]
     Unreachable { url: String, why: String },
-    #[error("{url} answered {status} with something that is not JSON")]
+    #[error(
+        "{url} answered {status} with something that is not JSON; is this the admin address of a router?"
+    )]
     NotJson { url: String, status: u16 },
 }
 
 impl ApiClient {
+    /// `base` is the router's admin address, such as `http://127.0.0.1:8081`.
     pub fn new(base: Url, token: Option<SecretValue>) -> Result<Self, ApiError> {
-        Ok(Self { base, token })
+        let client = build(&base, TIMEOUT)?;
+        Ok(Self { base, token, client })
     }
 
     /// `path` starts with `/` and is percent-encoded already; answers status and body.
@@ -36,13 +47,48 @@ impl ApiClient {
         path: &str,
         query: &[(String, String)],
     ) -> Result<(u16, Json), ApiError> {
-        drop((path, query, &self.base, &self.token));
-        todo!()
+        let mut url = self.url(path);
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        self.ask(self.client.get(url.clone()), &url).await
     }
 
     pub async fn post(&self, path: &str, body: &Json) -> Result<(u16, Json), ApiError> {
-        drop((path, body, &self.base, &self.token));
-        todo!()
+        let url = self.url(path);
+        let request = self
+            .client
+            .post(url.clone())
+            .header(CONTENT_TYPE, "application/json")
+            .body(body.to_string());
+        self.ask(request, &url).await
+    }
+
+    fn url(&self, path: &str) -> Url {
+        let mut url = self.base.clone();
+        // A base with a path of its own (behind a proxy) keeps it. `set_path` leaves `%XX` as it is.
+        let base_path = url.path().trim_end_matches('/').to_owned();
+        url.set_path(&format!("{base_path}{path}"));
+        url
+    }
+
+    async fn ask(
+        &self,
+        request: reqwest::RequestBuilder,
+        url: &Url,
+    ) -> Result<(u16, Json), ApiError> {
+        let mut request = request.header(ACCEPT, "application/json");
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token.expose());
+        }
+        let answer = receive(request, url).await?;
+        if answer.body.is_empty() {
+            return Ok((answer.status, Json::Null));
+        }
+        match serde_json::from_slice(&answer.body) {
+            Ok(json) => Ok((answer.status, json)),
+            Err(_) => Err(ApiError::NotJson { url: shown(url), status: answer.status }),
+        }
     }
 }
 
@@ -54,6 +100,32 @@ pub async fn send(
     body: Bytes,
     limit: Duration,
 ) -> Result<WireResponse, ApiError> {
-    drop((method, url, headers, body, limit));
-    todo!()
+    let request = build(url, limit)?.request(method, url.clone()).headers(headers).body(body);
+    receive(request, url).await
+}
+
+fn build(url: &Url, limit: Duration) -> Result<reqwest::Client, ApiError> {
+    client()
+        .timeout(limit)
+        .build()
+        .map_err(|error| ApiError::Unreachable { url: shown(url), why: cause(&error) })
+}
+
+async fn receive(request: reqwest::RequestBuilder, url: &Url) -> Result<WireResponse, ApiError> {
+    let unreachable =
+        |error: reqwest::Error| ApiError::Unreachable { url: shown(url), why: cause(&error) };
+    let mut response = request.send().await.map_err(unreachable)?;
+    let status = response.status().as_u16();
+    let headers = std::mem::take(response.headers_mut());
+    let (body, truncated) =
+        super::http::read_body(&mut response, ANSWER_BYTES_MAX).await.map_err(unreachable)?;
+    Ok(WireResponse { status, headers, body, truncated })
+}
+
+/// The URL without credentials.
+fn shown(url: &Url) -> String {
+    let mut url = url.clone();
+    // Neither can fail on a URL that can have a host, and one without has no credentials.
+    let _gone = (url.set_username(""), url.set_password(None));
+    url.to_string()
 }
