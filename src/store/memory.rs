@@ -1,1 +1,186 @@
-//! The store in memory: what the contract means, without a disk.
+//! A store that forgets: the same decisions and the same state as the journal's, with its facts in a list. For tests
+//! and trials; nothing survives the process.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use futures_util::future::BoxFuture;
+use tokio::sync::Notify;
+
+use super::decide::{self, Decision};
+use super::fact::{Fact, Position, ReadFacts};
+use super::state::{Moment, State};
+use super::view::{self, Outline};
+use super::{
+    Acceptance, Budget, Change, Claim, Durability, EventView, Fence, NewDelivery, NewEvent,
+    Operated, Operation, Page, Query, Readiness, Recorded, Store, StoreError, Summary,
+};
+use crate::delivery::state::Entry;
+use crate::name::{DeliveryId, RevisionHash, SourceName, Uid};
+use crate::world::World;
+
+/// See [`super::Store`].
+pub struct MemoryStore {
+    world: World,
+    backlog_max: u64,
+    inner: Mutex<Inner>,
+    changed: Notify,
+}
+
+struct Inner {
+    state: State,
+    facts: List,
+    closed: bool,
+}
+
+#[derive(Default)]
+struct List(Vec<Arc<Fact>>);
+
+impl ReadFacts for List {
+    fn read(&self, at: Position) -> Result<Arc<Fact>, StoreError> {
+        let fact = self.0.get(at.offset as usize).cloned();
+        fact.ok_or_else(|| StoreError::Corrupt(format!("nothing stands at {at}")))
+    }
+}
+
+impl MemoryStore {
+    pub fn new(world: World) -> Self {
+        Self::with_backlog(world, super::BACKLOG_MAX)
+    }
+
+    /// Refuses new events while `backlog_max` deliveries are unfinished.
+    pub fn with_backlog(world: World, backlog_max: u64) -> Self {
+        let mut key = [0; 16];
+        world.random.fill(&mut key);
+        let inner = Inner { state: State::new(key), facts: List::default(), closed: false };
+        Self { world, backlog_max, inner: Mutex::new(inner), changed: Notify::new() }
+    }
+
+    fn now(&self) -> Moment {
+        Moment { wall: self.world.clock.now(), monotonic: self.world.clock.monotonic() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().expect("no holder of this lock can panic")
+    }
+
+    /// Decides and applies in one go: without a medium there is nothing to wait for.
+    fn change<A>(
+        &self,
+        decide: impl FnOnce(&State, &dyn ReadFacts) -> Result<Decision<A>, StoreError>,
+    ) -> Result<A, StoreError> {
+        let mut inner = self.lock();
+        let inner = &mut *inner;
+        if inner.closed {
+            return Err(StoreError::Refusing("it is closed".into()));
+        }
+        let decision = decide(&inner.state, &inner.facts)?;
+        for fact in decision.facts {
+            let number = inner.facts.0.len();
+            let at = Position { segment: 0, offset: number as u32, index: 0 };
+            let fact = Arc::new(fact);
+            inner.facts.0.push(fact.clone());
+            inner.state.apply(&fact, at, number as u64, self.now(), &inner.facts)?;
+        }
+        self.changed.notify_waiters();
+        Ok(decision.answer)
+    }
+}
+
+fn ready<'a, T: Send + 'a>(result: T) -> BoxFuture<'a, T> {
+    Box::pin(std::future::ready(result))
+}
+
+impl Store for MemoryStore {
+    fn accept(&self, events: Vec<NewEvent>) -> BoxFuture<'_, Result<Vec<Acceptance>, StoreError>> {
+        let backlog = self.backlog_max;
+        ready(self.change(|state, facts| decide::accept(state, facts, events, backlog)))
+    }
+
+    fn claim(&self, max: usize) -> BoxFuture<'_, Result<Vec<Claim>, StoreError>> {
+        ready(Ok(self.lock().state.claim(max, u64::MAX, self.now())))
+    }
+
+    fn wait(&self) -> BoxFuture<'_, ()> {
+        Box::pin(super::wait::until_due(&*self.world.clock, &self.changed, |now| {
+            self.lock().state.next_due(u64::MAX, now)
+        }))
+    }
+
+    fn record<'a>(
+        &'a self,
+        delivery: &'a DeliveryId,
+        fence: Fence,
+        version: u64,
+        change: Change,
+        _durability: Durability,
+    ) -> BoxFuture<'a, Result<Recorded, StoreError>> {
+        ready(self.change(|state, facts| {
+            decide::record(state, facts, delivery.clone(), fence, version, change)
+        }))
+    }
+
+    fn operate(&self, operation: Operation) -> BoxFuture<'_, Result<Operated, StoreError>> {
+        ready(self.change(|state, facts| decide::operate(state, facts, operation)))
+    }
+
+    fn route(
+        &self,
+        uid: Uid,
+        entry: Entry,
+        deliveries: Vec<NewDelivery>,
+    ) -> BoxFuture<'_, Result<Vec<DeliveryId>, StoreError>> {
+        ready(self.change(|state, facts| decide::route(state, facts, uid, entry, deliveries)))
+    }
+
+    fn revision_put(
+        &self,
+        hash: RevisionHash,
+        text: Arc<str>,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        ready(self.change(|state, _| Ok(decide::revision(state, hash, text))))
+    }
+
+    fn revision_get(
+        &self,
+        hash: &RevisionHash,
+    ) -> BoxFuture<'_, Result<Option<Arc<str>>, StoreError>> {
+        ready(Ok(self.lock().state.revision(hash).cloned()))
+    }
+
+    fn find(
+        &self,
+        id: &str,
+        source: Option<&SourceName>,
+    ) -> BoxFuture<'_, Result<Vec<Uid>, StoreError>> {
+        ready(Ok(self.lock().state.find(id, source)))
+    }
+
+    fn event(&self, uid: Uid) -> BoxFuture<'_, Result<Option<EventView>, StoreError>> {
+        let inner = self.lock();
+        let outline = Outline::of(&inner.state, uid);
+        ready(outline.map(|outline| outline.read(&inner.facts)).transpose())
+    }
+
+    fn list(
+        &self,
+        query: Query,
+        cursor: Option<u64>,
+        budget: Budget,
+    ) -> BoxFuture<'_, Result<Page, StoreError>> {
+        ready(Ok(view::list(&self.lock().state, &query, cursor, budget)))
+    }
+
+    fn summary(&self) -> BoxFuture<'_, Summary> {
+        let inner = self.lock();
+        let mut summary = view::summary(&inner.state, self.now());
+        if inner.closed {
+            summary.ready = Readiness::Refusing("it is closed".into());
+        }
+        ready(summary)
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.lock().closed = true;
+        ready(Ok(()))
+    }
+}

@@ -3,8 +3,14 @@
 //! Everything here is durable when the call returns, unless a method says otherwise. Implementations: [`memory`] and
 //! [`journal`]; `contract` is the one test-suite that both pass.
 
+mod decide;
+mod fact;
 pub mod journal;
+mod keys;
 pub mod memory;
+mod state;
+mod view;
+mod wait;
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,6 +22,9 @@ use serde_json::{Map, Value as Json};
 use crate::delivery::state::{DeliveryState, Entry, Status, StepStatus, Transition};
 use crate::envelope::{Envelope, Identity, OnConflict};
 use crate::name::{DeliveryId, EventId, RevisionHash, RouteName, SourceName, Uid};
+
+/// Unfinished deliveries that a store holds at most, unless it is told otherwise (`limits.backlog`).
+pub const BACKLOG_MAX: u64 = 1_000_000;
 
 /// An event on its way in, with the deliveries that the routes' `on` decided.
 #[derive(Clone, Debug)]
@@ -69,7 +78,7 @@ pub struct Claim {
 pub struct Fence(pub u64);
 
 /// One change of a claimed delivery.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Change {
     pub entry: Entry,
     pub transition: Transition,

@@ -1,0 +1,125 @@
+//! The memory of explicit idempotency keys: which delivery made, or may make, the call of (route, step, key), and who
+//! waits for it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value as Json};
+
+use super::{Change, KeyHolder};
+use crate::delivery::state::{DeliveryState, KeyClaim, StepState, StepStatus, What};
+use crate::name::{DeliveryId, EventId, RouteName};
+
+#[derive(Default)]
+pub(crate) struct Keys {
+    held: BTreeMap<KeyClaim, Held>,
+    waiting: BTreeMap<KeyClaim, BTreeSet<DeliveryId>>,
+}
+
+struct Held {
+    by: DeliveryId,
+    event_id: EventId,
+    status: StepStatus,
+    saved: Map<String, Json>,
+}
+
+impl Keys {
+    /// Who stands in the way of this change: the other holder of the explicit key that it wants to use.
+    pub(crate) fn holder_against(&self, id: &DeliveryId, change: &Change) -> Option<KeyHolder> {
+        let held = self.held.get(&wanted(&id.route, change)?)?;
+        (held.by != *id).then(|| KeyHolder {
+            delivery: held.by.clone(),
+            event_id: held.event_id.clone(),
+            status: held.status,
+            saved: held.saved.clone(),
+        })
+    }
+
+    /// Forgets what `state` waited for.
+    pub(crate) fn leave(&mut self, state: &DeliveryState) {
+        for claim in state.steps.iter().filter_map(|step| step.waits_for.as_ref()) {
+            if let Some(waiting) = self.waiting.get_mut(claim) {
+                waiting.remove(&state.id);
+                if waiting.is_empty() {
+                    self.waiting.remove(claim);
+                }
+            }
+        }
+    }
+
+    /// Takes in the state after `change`. Answers who need not wait any longer.
+    pub(crate) fn enter(&mut self, state: &DeliveryState, change: &Change) -> Vec<DeliveryId> {
+        if let Some(claim) = wanted(&state.id.route, change) {
+            self.held.entry(claim).or_insert_with(|| Held {
+                by: state.id.clone(),
+                event_id: state.event_id.clone(),
+                status: StepStatus::Running,
+                saved: Map::new(),
+            });
+        }
+        let mut woken = Vec::new();
+        for step in &change.transition.steps {
+            let Some(claim) = claim_of(&state.id.route, step) else { continue };
+            let Some(held) = self.held.get_mut(&claim) else { continue };
+            if held.by == state.id {
+                held.status = step.status;
+                held.saved = step.saved.clone();
+                if is_done(step.status) {
+                    woken.extend(self.waiting.remove(&claim).unwrap_or_default());
+                }
+            }
+        }
+        if !state.status.is_finished() {
+            for claim in state.steps.iter().filter_map(|step| step.waits_for.as_ref()) {
+                if !self.is_free(claim) {
+                    self.waiting.entry(claim.clone()).or_default().insert(state.id.clone());
+                }
+            }
+        }
+        woken
+    }
+
+    /// One of the steps waits for a key whose holder is done, or that nobody holds.
+    pub(crate) fn may_go_on(&self, state: &DeliveryState) -> bool {
+        state
+            .steps
+            .iter()
+            .filter_map(|step| step.waits_for.as_ref())
+            .any(|claim| self.is_free(claim))
+    }
+
+    fn is_free(&self, claim: &KeyClaim) -> bool {
+        self.held.get(claim).is_none_or(|held| is_done(held.status))
+    }
+}
+
+/// A holder whose call was given up, or whose outcome is unknown, keeps the key: a person decides.
+fn is_done(status: StepStatus) -> bool {
+    match status {
+        StepStatus::Succeeded | StepStatus::AlreadyDone => true,
+        StepStatus::Waiting
+        | StepStatus::Running
+        | StepStatus::Skipped
+        | StepStatus::NotRun
+        | StepStatus::Unknown
+        | StepStatus::Failed => false,
+    }
+}
+
+fn claim_of(route: &RouteName, step: &StepState) -> Option<KeyClaim> {
+    let key = step.key.as_ref().filter(|key| key.explicit)?;
+    Some(KeyClaim { route: route.clone(), step: step.step.clone(), key: key.text.clone() })
+}
+
+/// The explicit key that an intent uses.
+fn wanted(route: &RouteName, change: &Change) -> Option<KeyClaim> {
+    match &change.entry.what {
+        What::Intended { step, key: Some(key), .. } if key.explicit => {
+            Some(KeyClaim { route: route.clone(), step: step.clone(), key: key.text.clone() })
+        }
+        What::Intended { .. }
+        | What::Attempted { .. }
+        | What::StepDecided { .. }
+        | What::Decided { .. }
+        | What::Operated { .. } => None,
+    }
+}
