@@ -1,4 +1,7 @@
 //! `router serve`
+//!
+//! Once both listeners accept, it logs one line `listening` with the fields `ingress` and `admin` (the addresses bound).
+//! `tests/support` reads that line.
 
 use std::process::ExitCode;
 

@@ -1,0 +1,3 @@
+//! The main job over real sockets and a real process.
+
+mod support;

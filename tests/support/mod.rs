@@ -1,0 +1,225 @@
+//! A real `router serve` in a process of its own, on a configuration folder that the test owns.
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use serde_json::Value as Json;
+
+/// Longer than anything here takes on a loaded machine; reaching it is a failure, never a way to wait.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A configuration folder with its store, in a temporary place.
+pub struct Folder {
+    dir: tempfile::TempDir,
+}
+
+impl Folder {
+    /// Writes `router.yaml` (with ports chosen by the system and the store in the folder) and the given files.
+    /// `server` are further keys of `router.yaml`.
+    pub fn new(server: &str, files: &[(&str, &str)]) -> Self {
+        let folder = Self { dir: tempfile::tempdir().expect("a temporary folder") };
+        folder.write(
+            "router.yaml",
+            &format!(
+                "listen: 127.0.0.1:0\nadmin: {{ listen: 127.0.0.1:0 }}\nstore: ./data\n{server}\n"
+            ),
+        );
+        for (name, text) in files {
+            folder.write(name, text);
+        }
+        folder
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn write(&self, name: &str, text: &str) {
+        let path = self.path().join(name);
+        fs::create_dir_all(path.parent().expect("a file has a folder"))
+            .expect("the folder is writable");
+        fs::write(path, text).expect("the folder is writable");
+    }
+
+    pub fn store(&self) -> PathBuf {
+        self.path().join("data")
+    }
+}
+
+/// A running `router serve`. Dropping it kills it.
+pub struct Router {
+    child: Child,
+    pub ingress: SocketAddr,
+    pub admin: SocketAddr,
+    log: Option<JoinHandle<Vec<String>>>,
+}
+
+impl Router {
+    /// Starts it on `folder` and returns once it has logged that it is `listening`.
+    pub fn start(folder: &Folder, env: &[(&str, &str)]) -> Self {
+        Self::start_by(Command::new(env!("CARGO_BIN_EXE_router")), folder, env)
+    }
+
+    /// The same, with a command that wraps the binary (a limit of file sizes, say).
+    pub fn start_by(mut command: Command, folder: &Folder, env: &[(&str, &str)]) -> Self {
+        let mut child = command
+            .args([
+                "-C",
+                folder.path().to_str().expect("a UTF-8 path"),
+                "--log-format",
+                "json",
+                "serve",
+            ])
+            .envs(env.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the router starts");
+        let stderr = BufReader::new(child.stderr.take().expect("it was piped"));
+        let (found, listening) = mpsc::channel();
+        let log = std::thread::spawn(move || {
+            let mut lines = Vec::new();
+            for line in stderr.lines().map_while(Result::ok) {
+                if let Some(addresses) = addresses(&line) {
+                    // The receiver goes once it has what it needs.
+                    drop(found.send(addresses));
+                }
+                lines.push(line);
+            }
+            lines
+        });
+        match listening.recv_timeout(PATIENCE) {
+            Ok((ingress, admin)) => Self { child, ingress, admin, log: Some(log) },
+            Err(_) => {
+                drop(child.kill());
+                drop(child.wait());
+                let lines = log.join().expect("the log reader does not panic");
+                panic!("the router did not come up; it said:\n{}", lines.join("\n"));
+            }
+        }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// SIGKILL, and waits for the end. Answers what it had logged.
+    pub fn kill(mut self) -> Vec<String> {
+        self.child.kill().expect("it is our child");
+        self.child.wait().expect("it is our child");
+        self.read_log()
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).expect("it is our child");
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub fn stop(mut self) -> (ExitStatus, Vec<String>) {
+        self.signal(rustix::process::Signal::TERM);
+        self.wait_mut()
+    }
+
+    /// Waits until it ends by itself.
+    pub fn wait(mut self) -> (ExitStatus, Vec<String>) {
+        self.wait_mut()
+    }
+
+    fn wait_mut(&mut self) -> (ExitStatus, Vec<String>) {
+        let status = self.child.wait().expect("it is our child");
+        (status, self.read_log())
+    }
+
+    fn read_log(&mut self) -> Vec<String> {
+        self.log
+            .take()
+            .map(|log| log.join().expect("the log reader does not panic"))
+            .unwrap_or_default()
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.ingress)
+    }
+
+    /// `GET /api/v1/events/{id}`; `None` while it is not known.
+    pub async fn event(&self, id: &str) -> Option<Json> {
+        let answer = client()
+            .get(format!("http://{}/api/v1/events/{id}", self.admin))
+            .send()
+            .await
+            .expect("it answers");
+        if answer.status() == 404 {
+            return None;
+        }
+        assert_eq!(answer.status(), 200);
+        Some(serde_json::from_slice(&answer.bytes().await.expect("a whole answer")).expect("JSON"))
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a bound on a wait for a real process")]
+    /// The event once its status is `status`. The API has no push, so this asks again, without a pause, until it is.
+    pub async fn event_when(&self, id: &str, status: &str) -> Json {
+        let asked = async {
+            loop {
+                if let Some(event) = self.event(id).await
+                    && event["processing"]["status"] == status
+                {
+                    return event;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        match tokio::time::timeout(PATIENCE, asked).await {
+            Ok(event) => event,
+            Err(_) => panic!("{id} did not become {status}: {:#?}", self.event(id).await),
+        }
+    }
+
+    /// The text of `/metrics`.
+    pub async fn metrics(&self) -> String {
+        let answer = client()
+            .get(format!("http://{}/metrics", self.admin))
+            .send()
+            .await
+            .expect("it answers");
+        answer.text().await.expect("text")
+    }
+}
+
+impl Drop for Router {
+    fn drop(&mut self) {
+        // It may have ended already; then there is nothing to kill.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// The addresses of the log line `listening`.
+fn addresses(line: &str) -> Option<(SocketAddr, SocketAddr)> {
+    let line: Json = serde_json::from_str(line).ok()?;
+    let fields = if line["fields"].is_object() { &line["fields"] } else { &line };
+    if fields["message"] != "listening" {
+        return None;
+    }
+    let address = |name: &str| fields[name].as_str()?.parse().ok();
+    Some((address("ingress")?, address("admin")?))
+}
+
+/// A client that follows nothing and knows no proxy.
+pub fn client() -> reqwest::Client {
+    // The provider is the process's; whoever comes second finds it installed.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .expect("a client")
+}
