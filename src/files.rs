@@ -1,5 +1,7 @@
 //! Names and texts of a configuration: what the loader reads, from a folder or from memory.
 
+mod folder;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -51,8 +53,7 @@ pub struct Files {
 impl Files {
     /// Reads a configuration folder. Files that cannot be read are diagnostics; the others are there.
     pub fn read(location: &Location) -> (Self, Vec<Diagnostic>) {
-        let _ = location;
-        todo!()
+        folder::read(location)
     }
 
     /// Files that only memory holds: [`Files::attach`] finds what was added and nothing else.
@@ -77,11 +78,18 @@ impl Files {
         FileId(u32::try_from(self.texts.len() - 1).expect("fewer than four thousand million files"))
     }
 
-    /// The file that `path`, written in `relative_to`, names; read from the folder at its first use. The error says why not,
-    /// for a message ("cannot read `skus.csv`: {error}").
+    /// The file that `path`, written in `relative_to`, names; read from the folder at its first use. The error says why
+    /// not, for a message ("cannot read `skus.csv`: {error}").
     pub fn attach(&mut self, relative_to: FileId, path: &str) -> Result<FileId, String> {
-        let _ = (relative_to, path, self.on_disk);
-        todo!()
+        let name = join(&self.get(relative_to).name, path);
+        if let Some(known) = self.by_name(&name) {
+            return Ok(known);
+        }
+        if !self.on_disk {
+            return Err("it is not among the stored texts".to_owned());
+        }
+        let text = folder::read_text(&self.root.join(&name), folder::ATTACHMENT_BYTES_MAX)?;
+        Ok(self.add_as(FileKind::Attachment, name, text))
     }
 
     pub fn get(&self, id: FileId) -> &SourceText {
@@ -106,6 +114,12 @@ impl Files {
         found.into_iter().map(|(id, _)| id).collect()
     }
 
+    /// The path as the user can open it from where the command runs.
+    pub fn shown(&self, id: FileId) -> String {
+        let path = self.root.join(&self.get(id).name);
+        path.strip_prefix(".").unwrap_or(&path).display().to_string()
+    }
+
     /// The folder that relative paths in `id` start from.
     pub fn folder_of(&self, id: FileId) -> PathBuf {
         let folder = Path::new(&self.get(id).name).parent().unwrap_or(Path::new(""));
@@ -123,5 +137,63 @@ impl FileKind {
             Some(("providers", rest)) if yaml && !rest.contains('/') => FileKind::Provider,
             _ => FileKind::Attachment,
         }
+    }
+}
+
+/// `path` as it stands in the file `name`, relative to the configuration folder, without `.` and `..` inside.
+fn join(name: &str, path: &str) -> String {
+    if path.starts_with('/') {
+        return path.to_owned();
+    }
+    let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let mut parts: Vec<&str> = Vec::new();
+    for part in folder.split('/').chain(path.split('/')) {
+        match part {
+            "" | "." => {}
+            ".." if parts.last().is_some_and(|last| *last != "..") => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_start_at_their_file() {
+        let check = |name, path, expected| assert_eq!(join(name, path), expected);
+        check("routes/a.yaml", "skus.csv", "routes/skus.csv");
+        check("routes/eu/a.yaml", "../skus.csv", "routes/skus.csv");
+        check("router.yaml", "./keys/a.pem", "keys/a.pem");
+        check("routes/a.yaml", "../../shared/a.csv", "../shared/a.csv");
+        check("routes/a.yaml", "/etc/a.csv", "/etc/a.csv");
+    }
+
+    #[test]
+    fn memory_knows_only_what_was_added() {
+        let mut files = Files::new("");
+        let route = files.add("routes/a.yaml", "route: a");
+        let map = files.add("routes/skus.csv", "a,b");
+        assert_eq!(files.get(route).kind, FileKind::Route);
+        assert_eq!(files.get(map).kind, FileKind::Attachment);
+        assert_eq!(files.attach(route, "skus.csv"), Ok(map));
+        assert!(files.attach(route, "../Cargo.toml").is_err());
+    }
+
+    #[test]
+    fn kinds_follow_from_places() {
+        let check = |name, kind| assert_eq!(FileKind::of(name), kind, "{name}");
+        check("router.yaml", FileKind::Server);
+        check("routes/a.yaml", FileKind::Route);
+        check("routes/eu/a.yaml", FileKind::Route);
+        check("routes/a.test.yaml", FileKind::Attachment);
+        check("sources/a.yaml", FileKind::Source);
+        check("sources/eu/a.yaml", FileKind::Attachment);
+        check("providers/a.yaml", FileKind::Provider);
+        check("examples/router.yaml", FileKind::Attachment);
     }
 }

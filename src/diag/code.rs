@@ -31,6 +31,8 @@ codes! {
     YamlSyntax = "R001", "yaml-syntax", Error;
     DuplicateKey = "R002", "duplicate-key", Error;
     UnreadableFile = "R003", "unreadable-file", Error;
+    NoRoutes = "R004", "no-routes", Error;
+    IgnoredFile = "R005", "ignored-file", Warning;
     UnknownKey = "R012", "unknown-key", Error;
     MissingKey = "R013", "missing-key", Error;
     WrongType = "R014", "wrong-type", Error;
@@ -53,4 +55,33 @@ codes! {
     UnsafeRepeat = "R053", "unsafe-repeat", Warning;
     RawUrl = "R054", "raw-url", Warning;
     PublicAdmin = "R060", "public-admin", Error;
+}
+
+impl Code {
+    /// By its code or its name: what `--allow` takes.
+    pub fn find(text: &str) -> Option<Code> {
+        Code::ALL
+            .iter()
+            .copied()
+            .find(|code| code.as_str().eq_ignore_ascii_case(text) || code.name() == text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn codes_and_names_are_unique_and_in_order() {
+        let codes: Vec<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        assert!(codes.is_sorted_by(|left, right| left < right), "{codes:?}");
+        let names: BTreeSet<_> = Code::ALL.iter().map(|code| code.name()).collect();
+        assert_eq!(names.len(), Code::ALL.len());
+        for code in Code::ALL {
+            assert_eq!(Code::find(code.as_str()), Some(*code));
+            assert_eq!(Code::find(code.name()), Some(*code));
+        }
+    }
 }

@@ -4,6 +4,7 @@
 pub mod code;
 pub mod human;
 pub mod json;
+pub mod place;
 pub mod suggest;
 
 use std::ops::Range;
@@ -55,6 +56,29 @@ pub struct Diagnostic {
     pub related: Vec<(Span, String)>,
     /// A replacement that is always right.
     pub fix: Option<Fix>,
+}
+
+/// In the order in which people read: by file, then place, the same finding once.
+pub fn sort(files: &crate::files::Files, diagnostics: &mut Vec<Diagnostic>) {
+    diagnostics.sort_by(|left, right| {
+        let key =
+            |diagnostic: &Diagnostic| (diagnostic.span.start, diagnostic.span.end, diagnostic.code);
+        let name = |diagnostic: &Diagnostic| &files.get(diagnostic.span.file).name;
+        name(left)
+            .cmp(name(right))
+            .then(key(left).cmp(&key(right)))
+            .then(left.message.cmp(&right.message))
+    });
+    diagnostics.dedup_by(|next, kept| {
+        (next.code, next.span, &next.message) == (kept.code, kept.span, &kept.message)
+    });
+}
+
+/// How many errors, how many warnings.
+pub fn count(diagnostics: &[Diagnostic]) -> (usize, usize) {
+    let errors =
+        diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count();
+    (errors, diagnostics.len() - errors)
 }
 
 #[derive(Clone, Debug)]
