@@ -1,15 +1,21 @@
 //! Did the sender prove itself? Pure: the time is an argument, secrets come from the vault, nothing is fetched.
 
+mod hmac;
 pub mod scheme;
 pub mod sign;
+mod signature;
+#[cfg(test)]
+mod tests;
+mod time;
+mod token;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderValue, Method};
 use jiff::Timestamp;
 use url::Url;
 
 use crate::secret::Vault;
-use scheme::{Rejection, Scheme};
+use scheme::{Rejection, Scheme, Selector, TokenAt};
 
 /// A request with its whole body, bound to a source, not yet trusted.
 #[derive(Clone, Debug)]
@@ -59,6 +65,92 @@ pub fn verify(
     public_url: Option<&Url>,
     now: Timestamp,
 ) -> Result<Verified, Rejection> {
-    let _ = (scheme, received, vault, public_url, now);
-    todo!()
+    prove(scheme, &received, vault, public_url, now)?;
+    // Credentials of branches that did not verify, and of proxies and browsers, are no less secret.
+    let mut secret_headers: Vec<String> =
+        ["authorization", "proxy-authorization", "cookie"].map(String::from).into();
+    let mut secret_query = Vec::new();
+    credentials(scheme, &mut secret_headers, &mut secret_query);
+    Ok(Verified { received, secret_headers, secret_query })
+}
+
+fn prove(
+    scheme: &Scheme,
+    received: &Received,
+    vault: &Vault,
+    public_url: Option<&Url>,
+    now: Timestamp,
+) -> Result<(), Rejection> {
+    match scheme {
+        Scheme::Hmac(hmac) => hmac::check(hmac, received, vault, public_url, now),
+        Scheme::Token(token) => token::check(token, received, vault),
+        Scheme::AnyOf(schemes) => {
+            let mut reason = Rejection::MissingSignature;
+            for scheme in schemes {
+                match prove(scheme, received, vault, public_url, now) {
+                    Ok(()) => return Ok(()),
+                    // What was there and wrong tells more than what was not there.
+                    Err(rejection) if reason.is_absence() => reason = rejection,
+                    Err(_) => {}
+                }
+            }
+            Err(reason)
+        }
+        Scheme::None { .. } => Ok(()),
+    }
+}
+
+fn credentials(scheme: &Scheme, headers: &mut Vec<String>, query: &mut Vec<String>) {
+    match scheme {
+        Scheme::Token(token) => match &token.at {
+            TokenAt::Header(name) => headers.push(name.to_ascii_lowercase()),
+            TokenAt::Query(name) => query.push(name.clone()),
+            TokenAt::Json(_) | TokenAt::Bearer | TokenAt::Basic { .. } => {}
+        },
+        Scheme::AnyOf(schemes) => {
+            for scheme in schemes {
+                credentials(scheme, headers, query);
+            }
+        }
+        Scheme::Hmac(_) | Scheme::None { .. } => {}
+    }
+}
+
+/// How often something that must be there once is there.
+enum Found<T> {
+    Absent,
+    Once(T),
+    Repeated,
+}
+
+impl Received {
+    /// The value behind a selector. Two values are never read as one of them: which one a proxy, the sender and the
+    /// router would each mean differs.
+    fn find(&self, selector: &Selector) -> Found<&[u8]> {
+        match selector {
+            Selector::Header(name) => {
+                once(self.headers.get_all(name.as_str()).iter().map(HeaderValue::as_bytes))
+            }
+            Selector::Query(name) => once(
+                self.query.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_bytes()),
+            ),
+        }
+    }
+
+    /// The path as it came, without the query.
+    fn raw_path(&self) -> &str {
+        self.target.split_once('?').map_or(&*self.target, |(path, _)| path)
+    }
+
+    fn raw_query(&self) -> Option<&str> {
+        self.target.split_once('?').map(|(_, query)| query)
+    }
+}
+
+fn once<T>(mut values: impl Iterator<Item = T>) -> Found<T> {
+    match (values.next(), values.next()) {
+        (None, _) => Found::Absent,
+        (Some(value), None) => Found::Once(value),
+        (Some(_), Some(_)) => Found::Repeated,
+    }
 }

@@ -2,6 +2,11 @@
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use zeroize::Zeroizing;
+
 use crate::secret::SecretRef;
 
 #[derive(Clone, Debug)]
@@ -110,11 +115,31 @@ pub enum SignatureEncoding {
 impl Hmac {
     /// The key bytes behind the text of a secret, or why there are none. The same reading as at verification, so a
     /// configuration whose secret cannot be read is refused before it runs.
-    pub fn key(&self, secret: &str) -> Result<Vec<u8>, &'static str> {
-        let _ = secret;
-        todo!()
+    pub fn key(&self, secret: &str) -> Result<Zeroizing<Vec<u8>>, &'static str> {
+        let text = self
+            .strip_prefix
+            .as_deref()
+            .and_then(|prefix| secret.strip_prefix(prefix))
+            .unwrap_or(secret);
+        let key = match self.secret_encoding {
+            SecretEncoding::Utf8 => text.as_bytes().to_vec(),
+            SecretEncoding::Base64 => BASE64.decode(text).map_err(|_| "it is not base64")?,
+            SecretEncoding::Hex => hex::decode(text).map_err(|_| "it is not hexadecimal")?,
+        };
+        if key.is_empty() { Err("it is empty") } else { Ok(Zeroizing::new(key)) }
+    }
+
+    /// The unit of the signed time: seconds where only `signature.parse` names it.
+    pub fn time_unit(&self) -> TimeUnit {
+        self.timestamp.as_ref().map_or(TimeUnit::UnixSeconds, |at| at.unit)
     }
 }
+
+/// Standard alphabet; padding may be there or not, as senders differ.
+pub(super) const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// How signatures stand in the header.
 #[derive(Clone, Debug, PartialEq)]
@@ -138,7 +163,7 @@ pub struct Token {
 pub enum TokenAt {
     Header(String),
     Query(String),
-    /// A string in the JSON body (a JSONPath as written).
+    /// A string in the JSON body, by a path of plain members (`$.auth.token`; see [`plain_members`]).
     Json(String),
     /// `Authorization: Bearer …`
     Bearer,
@@ -146,6 +171,16 @@ pub enum TokenAt {
     Basic {
         user: String,
     },
+}
+
+/// The names along a path of plain members, `$.auth.token`; `None` for any other JSONPath, which cannot say where a
+/// sender would put its token.
+pub fn plain_members(path: &str) -> Option<Vec<&str>> {
+    let names: Vec<&str> = path.strip_prefix("$.")?.split('.').collect();
+    let plain = |name: &&str| {
+        !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-')
+    };
+    names.iter().all(plain).then_some(names)
 }
 
 /// Why a request was turned away. The log, the metric and the list of rejections say which; the sender gets 401 alone.
@@ -167,6 +202,11 @@ pub enum Rejection {
 }
 
 impl Rejection {
+    /// Nothing was presented at all.
+    pub(super) fn is_absence(self) -> bool {
+        matches!(self, Rejection::MissingSignature | Rejection::MissingToken)
+    }
+
     /// As it stands in log lines and metric labels.
     pub fn as_str(self) -> &'static str {
         match self {

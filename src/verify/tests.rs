@@ -1,0 +1,1 @@
+//! What every scheme takes and refuses.

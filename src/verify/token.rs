@@ -1,0 +1,86 @@
+//! A secret that the sender simply shows.
+
+use base64::Engine;
+use serde_json::Value as Json;
+use sha2::{Digest, Sha256};
+use subtle::{Choice, ConstantTimeEq};
+
+use super::scheme::{BASE64, Rejection, Selector, Token, TokenAt, plain_members};
+use super::{Found, Received};
+use crate::secret::Vault;
+
+pub(super) fn check(token: &Token, received: &Received, vault: &Vault) -> Result<(), Rejection> {
+    let header = |name: &str| single(received.find(&Selector::Header(name.to_owned())));
+    let (mut matches, shown) = match &token.at {
+        TokenAt::Header(name) => (Choice::from(1), header(name)?.to_vec()),
+        TokenAt::Query(name) => {
+            (Choice::from(1), single(received.find(&Selector::Query(name.clone())))?.to_vec())
+        }
+        TokenAt::Json(path) => (Choice::from(1), in_body(path, &received.body)?.into_bytes()),
+        TokenAt::Bearer => {
+            (Choice::from(1), after_scheme(header("authorization")?, "bearer")?.to_vec())
+        }
+        TokenAt::Basic { user } => {
+            let decoded = BASE64
+                .decode(after_scheme(header("authorization")?, "basic")?)
+                .map_err(|_| Rejection::MalformedToken)?;
+            let colon =
+                decoded.iter().position(|byte| *byte == b':').ok_or(Rejection::MalformedToken)?;
+            let (name, password) = decoded.split_at(colon);
+            (equal(name, user.as_bytes()), password.iter().skip(1).copied().collect())
+        }
+    };
+    let (mut any, mut usable) = (Choice::from(0), false);
+    for secret in token.secrets.iter().filter_map(|reference| vault.get(reference)) {
+        let secret = secret.expose().as_bytes();
+        // An empty secret is no secret: it would let in whoever shows nothing.
+        if !secret.is_empty() {
+            usable = true;
+            any |= equal(&shown, secret);
+        }
+    }
+    matches &= any;
+    match (usable, bool::from(matches)) {
+        (false, _) => Err(Rejection::UnusableSecret),
+        (true, false) => Err(Rejection::WrongToken),
+        (true, true) => Ok(()),
+    }
+}
+
+/// Compares digests, so that neither the place of the first difference nor the secret's length shows in the time.
+fn equal(left: &[u8], right: &[u8]) -> Choice {
+    Sha256::digest(left).as_slice().ct_eq(Sha256::digest(right).as_slice())
+}
+
+fn single(found: Found<&[u8]>) -> Result<&[u8], Rejection> {
+    match found {
+        Found::Absent => Err(Rejection::MissingToken),
+        Found::Once(value) => Ok(value),
+        Found::Repeated => Err(Rejection::MalformedToken),
+    }
+}
+
+/// The credentials after `Bearer` or `Basic`; scheme names are case-insensitive (RFC 9110, 11.1).
+fn after_scheme<'a>(value: &'a [u8], scheme: &str) -> Result<&'a [u8], Rejection> {
+    let end = value.iter().position(|byte| *byte == b' ').ok_or(Rejection::MalformedToken)?;
+    let (name, rest) = value.split_at(end);
+    if name.eq_ignore_ascii_case(scheme.as_bytes()) {
+        Ok(rest.trim_ascii())
+    } else {
+        Err(Rejection::MalformedToken)
+    }
+}
+
+fn in_body(path: &str, body: &[u8]) -> Result<String, Rejection> {
+    let names = plain_members(path).ok_or(Rejection::MissingToken)?;
+    let mut value: Json = serde_json::from_slice(body).map_err(|_| Rejection::MalformedToken)?;
+    for name in names {
+        value = value.get_mut(name).map(Json::take).ok_or(Rejection::MissingToken)?;
+    }
+    match value {
+        Json::String(text) => Ok(text),
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::Array(_) | Json::Object(_) => {
+            Err(Rejection::MalformedToken)
+        }
+    }
+}
