@@ -247,3 +247,208 @@ pub(super) fn cause(error: &reqwest::Error) -> String {
         "the connection broke before the answer".to_owned()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use http::{HeaderMap, Method};
+    use jiff::Timestamp;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio::sync::Notify;
+
+    use super::*;
+    use crate::config::{EgressHost, EgressRule};
+    use crate::world::clock::{ManualClock, SystemClock};
+
+    /// A server that sends `answer` to each request and closes; `None`: it reads on for ever. Counts requests.
+    struct Server {
+        port: u16,
+        requests: Arc<AtomicUsize>,
+        received: Arc<Notify>,
+    }
+
+    async fn server(answer: Option<&'static str>) -> Server {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let requests = Arc::new(AtomicUsize::new(0));
+        let received = Arc::new(Notify::new());
+        let (count, signal) = (Arc::clone(&requests), Arc::clone(&received));
+        drop(tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut bytes = Vec::new();
+                while !bytes.ends_with(b"\r\n\r\n") {
+                    let mut byte = [0];
+                    stream.read_exact(&mut byte).await.unwrap();
+                    bytes.push(byte[0]);
+                }
+                count.fetch_add(1, Ordering::SeqCst);
+                signal.notify_one();
+                match answer {
+                    Some(answer) => stream.write_all(answer.as_bytes()).await.unwrap(),
+                    None => while stream.read(&mut [0]).await.unwrap_or(0) > 0 {},
+                }
+            }
+        }));
+        Server { port, requests, received }
+    }
+
+    fn transport(allow: &[(&str, Option<u16>)], clock: Arc<dyn Clock>) -> HttpTransport {
+        let rules = allow
+            .iter()
+            .map(|(host, port)| EgressRule {
+                host: match host.parse::<IpAddr>() {
+                    Ok(address) => EgressHost::Net(address.into()),
+                    Err(_) => EgressHost::Name((*host).to_owned()),
+                },
+                port: *port,
+            })
+            .collect();
+        HttpTransport::new(Fence::new(rules), clock).unwrap()
+    }
+
+    fn get(url: &str) -> WireRequest {
+        WireRequest {
+            method: Method::GET,
+            url: Url::parse(url).unwrap(),
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            response_bytes_max: 8,
+        }
+    }
+
+    async fn send(allow: &[(&str, Option<u16>)], url: &str) -> Sent {
+        let clock = Arc::new(SystemClock::start());
+        transport(allow, clock).send(get(url), Duration::from_secs(20)).await
+    }
+
+    const ANY: &[(&str, Option<u16>)] = &[("127.0.0.1", None)];
+
+    #[tokio::test]
+    async fn refused_addresses_are_not_connected_to() {
+        let server = server(Some("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")).await;
+        let port = server.port;
+        let by_port: &[_] = &[("127.0.0.1", Some(port + 1))];
+        for (allow, host) in [
+            (&[][..], "127.0.0.1"),
+            (&[][..], "localhost"),
+            (&[][..], "LOCALHOST."),
+            (&[][..], "0x7f.1"),
+            (&[][..], "[::ffff:127.0.0.1]"),
+            (by_port, "127.0.0.1"),
+            (by_port, "localhost"),
+        ] {
+            let sent = send(allow, &format!("http://{host}:{port}/secret")).await;
+            let Sent::NotSent { why, kind: NotSentKind::Refused } = sent else {
+                panic!("{host}: {sent:?}")
+            };
+            assert!(why.contains("loopback") && !why.contains("secret"), "{why}");
+        }
+        assert_eq!(server.requests.load(Ordering::SeqCst), 0);
+
+        for (allow, host) in [
+            (ANY, "127.0.0.1"),
+            (ANY, "localhost"),
+            (&[("127.0.0.1", Some(port))], "localhost"),
+            (&[("localhost", Some(port))], "localhost"),
+        ] {
+            let sent = send(allow, &format!("http://{host}:{port}/")).await;
+            assert!(matches!(sent, Sent::Answered(_)), "{host}: {sent:?}");
+        }
+        assert_eq!(server.requests.load(Ordering::SeqCst), 4);
+        let scheme = send(&[], "ftp://example.com/").await;
+        assert!(matches!(scheme, Sent::NotSent { kind: NotSentKind::Refused, .. }));
+    }
+
+    #[tokio::test]
+    async fn a_failed_connect_has_sent_nothing() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let sent = send(ANY, &format!("http://127.0.0.1:{port}/token-in-path")).await;
+        let Sent::NotSent { why, kind: NotSentKind::Connect } = sent else { panic!("{sent:?}") };
+        assert_eq!(why, "connection refused");
+
+        // Plain text where TLS is expected.
+        let server = server(Some("HTTP/1.1 200 OK\r\n\r\n")).await;
+        let plain = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = plain.local_addr().unwrap().port();
+        drop(tokio::spawn(async move {
+            let (mut stream, _) = plain.accept().await.unwrap();
+            stream.write_all(b"not TLS at all, not at all").await.unwrap();
+        }));
+        let sent = send(ANY, &format!("https://127.0.0.1:{port}/")).await;
+        assert!(matches!(sent, Sent::NotSent { kind: NotSentKind::Connect, .. }), "{sent:?}");
+        drop(server);
+    }
+
+    #[tokio::test]
+    async fn whatever_breaks_after_the_first_byte_is_no_answer() {
+        for answer in [
+            "",
+            "HTTP/1.1 200 OK\r\n",
+            "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nabc",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n",
+            "garbage\r\n\r\n",
+        ] {
+            let server = server(Some(answer)).await;
+            let sent = send(ANY, &format!("http://127.0.0.1:{}/token-in-path", server.port)).await;
+            let Sent::NoAnswer { why, timed_out: false } = sent else {
+                panic!("{answer:?}: {sent:?}")
+            };
+            assert!(!why.contains("token") && !why.contains("127"), "{why}");
+            assert_eq!(server.requests.load(Ordering::SeqCst), 1, "{answer:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_never_answers_is_given_up_at_the_deadline() {
+        let server = server(None).await;
+        let clock = Arc::new(ManualClock::at(Timestamp::UNIX_EPOCH));
+        let transport = transport(ANY, Arc::clone(&clock) as Arc<dyn Clock>);
+        let call = transport
+            .send(get(&format!("http://127.0.0.1:{}/", server.port)), Duration::from_secs(10));
+        let (sent, ()) = tokio::join!(call, async {
+            server.received.notified().await;
+            clock.advance(Duration::from_secs(10));
+        });
+        assert!(matches!(sent, Sent::NoAnswer { timed_out: true, .. }), "{sent:?}");
+    }
+
+    #[tokio::test]
+    async fn answers_are_read_up_to_the_bound_and_redirects_are_answers() {
+        for (answer, status, body, truncated) in [
+            ("HTTP/1.1 201 Created\r\ncontent-length: 8\r\n\r\n12345678", 201, "12345678", false),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n123456789", 200, "12345678", true),
+            ("HTTP/1.1 302 Found\r\nlocation: /on\r\ncontent-length: 0\r\n\r\n", 302, "", false),
+            ("HTTP/1.1 503 No\r\nretry-after: 7\r\ncontent-length: 0\r\n\r\n", 503, "", false),
+        ] {
+            let server = server(Some(answer)).await;
+            let sent = send(ANY, &format!("http://127.0.0.1:{}/", server.port)).await;
+            let Sent::Answered(response) = sent else { panic!("{answer}: {sent:?}") };
+            assert_eq!(
+                (response.status, &response.body[..], response.truncated),
+                (status, body.as_bytes(), truncated)
+            );
+            assert_eq!(server.requests.load(Ordering::SeqCst), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_pooled_connection_that_died_repeats_nothing() {
+        // The server closes after each answer without saying so.
+        let server = server(Some("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")).await;
+        let transport = transport(ANY, Arc::new(SystemClock::start()));
+        let url = format!("http://127.0.0.1:{}/", server.port);
+        let mut answered = 0;
+        for _ in 0..20 {
+            if let Sent::Answered(_) = transport.send(get(&url), Duration::from_secs(20)).await {
+                answered += 1;
+            }
+        }
+        assert!(answered > 0);
+        assert!(server.requests.load(Ordering::SeqCst) <= 20);
+    }
+}

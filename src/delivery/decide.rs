@@ -121,6 +121,7 @@ pub fn settle(
             .filter(|&index| may_wait(plan, &statuses, index))
             .filter_map(|index| state_of(&after, &plan[index])?.due_at)
             .min();
+        let reason = reason.or_else(|| waits(plan, &after));
         return Transition { status: Status::Queued, due_at, reason, steps, revision: None };
     }
     if has(Standing::InTheWay) {
@@ -211,6 +212,21 @@ fn any_failure(plan: &[PlannedStep], state: &DeliveryState) -> Reason {
             .and_then(|step| step.reason.clone())
             .unwrap_or_else(|| "a step did not succeed".to_owned()),
     }
+}
+
+/// What a queued delivery waits for, where the last change did not say it.
+fn waits(plan: &[PlannedStep], state: &DeliveryState) -> Option<Reason> {
+    let waiting = plan
+        .iter()
+        .filter_map(|step| state_of(state, step))
+        .filter(|step| step.status == StepStatus::Waiting && step.reason.is_some())
+        .min_by_key(|step| (step.due_at.is_none(), step.due_at))?;
+    let cause = if waiting.waits_for.is_some() { "key_held" } else { "retry" };
+    Some(Reason {
+        cause: cause.to_owned(),
+        subject: Some(waiting.step.to_string()),
+        message: waiting.reason.clone()?,
+    })
 }
 
 /// The step as its intent is recorded: running, one attempt more, its key frozen.
@@ -439,4 +455,282 @@ fn reopen(mut step: StepState) -> StepState {
     step.waits_for = None;
     step.reason = None;
     step
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::name::{DeliveryId, RouteName, Uid};
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + second).unwrap()
+    }
+
+    fn plan(steps: &[(&str, &[usize])]) -> Vec<PlannedStep> {
+        steps
+            .iter()
+            .map(|(name, needs)| PlannedStep {
+                name: (*name).into(),
+                was: None,
+                needs: needs.iter().copied().collect(),
+            })
+            .collect()
+    }
+
+    fn step(name: &str, status: StepStatus) -> StepState {
+        StepState { status, ..StepState::new(name.into()) }
+    }
+
+    fn delivery(steps: Vec<StepState>) -> DeliveryState {
+        DeliveryState {
+            id: DeliveryId { uid: Uid(Uuid::nil()), route: RouteName::from("orders") },
+            event_id: "evt_1".into(),
+            key_base: "base".to_owned(),
+            revision: "r1".into(),
+            status: Status::Processing,
+            version: 1,
+            due_at: None,
+            reason: None,
+            steps,
+        }
+    }
+
+    fn why(step: &str) -> Reason {
+        Reason {
+            cause: "status_503".to_owned(),
+            subject: Some(step.to_owned()),
+            message: "it answered 503".to_owned(),
+        }
+    }
+
+    fn retry() -> Retry {
+        Retry { attempts: 3, jitter: super::super::policy::Jitter::None, ..Retry::default() }
+    }
+
+    fn ended(outcome: OutcomeClass) -> Ended {
+        Ended { outcome, started_at: at(0), took: Duration::from_secs(1), now: at(1) }
+    }
+
+    /// The names of the steps that may start.
+    fn check_startable(plan: &[PlannedStep], steps: Vec<StepState>, expected: &[&str]) {
+        let names: Vec<_> = startable(plan, &delivery(steps), at(0))
+            .into_iter()
+            .map(|index| plan[index].name.to_string())
+            .collect();
+        assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn a_step_starts_when_what_it_needs_is_satisfied_and_it_is_due() {
+        use StepStatus::{
+            AlreadyDone, Failed, NotRun, Running, Skipped, Succeeded, Unknown, Waiting,
+        };
+        let chain = plan(&[("a", &[]), ("b", &[0]), ("c", &[])]);
+        check_startable(&chain, vec![], &["a", "c"]);
+        check_startable(&chain, vec![step("a", Running)], &["c"]);
+        for done in [Succeeded, Skipped, AlreadyDone] {
+            check_startable(&chain, vec![step("a", done)], &["b", "c"]);
+        }
+        for blocked in [Failed, Unknown, NotRun] {
+            check_startable(&chain, vec![step("a", blocked)], &["c"]);
+        }
+        let later = StepState { due_at: Some(at(5)), ..step("a", Waiting) };
+        check_startable(&chain, vec![later], &["c"]);
+        let lacking = StepState { reason: Some("no id".to_owned()), ..step("a", Succeeded) };
+        check_startable(&chain, vec![lacking], &["c"]);
+    }
+
+    #[test]
+    fn what_the_steps_make_of_their_delivery() {
+        use StepStatus::{Failed, Running, Skipped, Succeeded, Waiting};
+        let steps = plan(&[("a", &[]), ("b", &[0]), ("c", &[])]);
+        let check = |states: Vec<StepState>, status: Status, due_at: Option<i64>| {
+            let transition = settle(&steps, &delivery(states.clone()), states, None, at(0));
+            assert_eq!((transition.status, transition.due_at), (status, due_at.map(at)));
+            transition
+        };
+        let waiting = |name, due| StepState { due_at: Some(at(due)), ..step(name, Waiting) };
+
+        check(vec![step("a", Running)], Status::Processing, None);
+        check(vec![step("a", Succeeded), step("c", Skipped)], Status::Processing, None);
+        check(vec![waiting("a", 9), waiting("c", 4)], Status::Queued, Some(4));
+        check(vec![waiting("a", 9), step("c", Succeeded)], Status::Queued, Some(9));
+        check(vec![waiting("a", 9), step("c", Running)], Status::Processing, None);
+        check(vec![waiting("a", 9), step("c", Failed)], Status::Queued, Some(9));
+        let done = vec![step("a", Succeeded), step("b", Succeeded), step("c", Skipped)];
+        check(done, Status::Succeeded, None);
+
+        let failed = check(vec![step("a", Failed), step("c", Succeeded)], Status::Failed, None);
+        assert_eq!(failed.steps.last().unwrap().step, "b".into());
+        assert_eq!(failed.steps.last().unwrap().status, StepStatus::NotRun);
+        assert_eq!(failed.reason.unwrap().subject.as_deref(), Some("a"));
+
+        let claim = KeyClaim { route: "orders".into(), step: "a".into(), key: "k".to_owned() };
+        let held = wait_for_key(step("a", Waiting), claim, "waits for evt_0".to_owned());
+        let queued = check(vec![held, step("c", Succeeded)], Status::Queued, None);
+        assert_eq!(queued.reason.unwrap().cause, "key_held");
+    }
+
+    #[test]
+    fn a_delivery_keeps_the_reason_of_its_first_failure() {
+        let steps = plan(&[("a", &[]), ("b", &[])]);
+        let mut state = delivery(vec![step("b", StepStatus::Running)]);
+        let first =
+            settle(&steps, &state, vec![step("a", StepStatus::Failed)], Some(why("a")), at(0));
+        assert_eq!(first.status, Status::Processing);
+        state.reason = first.reason;
+        state.steps = vec![step("a", StepStatus::Failed), step("b", StepStatus::Running)];
+        let last =
+            settle(&steps, &state, vec![step("b", StepStatus::Failed)], Some(why("b")), at(0));
+        assert_eq!((last.status, last.reason), (Status::Failed, Some(why("a"))));
+    }
+
+    #[test]
+    fn what_an_attempt_makes_of_its_step() {
+        let check = |made, outcome, verdict, status, due_at: Option<i64>, cause: Option<&str>| {
+            let before = StepState {
+                attempts_since_replay: made,
+                first_attempt_at: Some(at(0)),
+                ..step("a", StepStatus::Running)
+            };
+            let (after, reason) = after_attempt(before, &retry(), verdict, ended(outcome), 0.5);
+            assert_eq!((after.status, after.due_at), (status, due_at.map(at)));
+            assert_eq!(reason.map(|reason| reason.cause).as_deref(), cause);
+        };
+        use OutcomeClass::{Answered, NotSent, SentNoAnswer};
+        let ok = || Verdict::Success { saved: Map::new(), missing: None };
+        let again = || Verdict::Transient { why: why("a"), retry_after: None };
+        let never = || Verdict::Permanent { why: why("a") };
+        let later =
+            || Verdict::Transient { why: why("a"), retry_after: Some(Duration::from_secs(60)) };
+        let too_late =
+            || Verdict::Transient { why: why("a"), retry_after: Some(Duration::from_secs(90_000)) };
+        check(1, Answered, ok(), StepStatus::Succeeded, None, None);
+        check(1, Answered, again(), StepStatus::Waiting, Some(2), Some("status_503"));
+        check(2, SentNoAnswer, again(), StepStatus::Waiting, Some(3), Some("status_503"));
+        check(1, Answered, later(), StepStatus::Waiting, Some(61), Some("status_503"));
+        check(1, Answered, too_late(), StepStatus::Failed, None, Some("time_exhausted"));
+        check(3, Answered, again(), StepStatus::Failed, None, Some("attempts_exhausted"));
+        check(3, NotSent, again(), StepStatus::Failed, None, Some("attempts_exhausted"));
+        check(3, SentNoAnswer, again(), StepStatus::Unknown, None, Some("attempts_exhausted"));
+        check(1, Answered, never(), StepStatus::Failed, None, Some("status_503"));
+        check(1, SentNoAnswer, never(), StepStatus::Unknown, None, Some("status_503"));
+    }
+
+    #[test]
+    fn the_third_interruption_is_for_a_person() {
+        let again = || Verdict::Transient { why: why("a"), retry_after: None };
+        let retry = Retry { attempts: 100, ..retry() };
+        let mut state = StepState::new("a".into());
+        for expected in [StepStatus::Waiting, StepStatus::Waiting, StepStatus::Unknown] {
+            state = begin(state, None, "lane".into(), at(0));
+            (state, _) = after_interruption(state, &retry, again(), at(0), 0.5);
+            assert_eq!(state.status, expected);
+        }
+        assert_eq!((state.attempts, state.interruptions), (3, 3));
+    }
+
+    #[test]
+    fn a_replay_reopens_what_is_not_finished_and_nothing_else() {
+        let steps = plan(&[("a", &[]), ("b", &[0]), ("c", &[1])]);
+        let mut state = delivery(vec![
+            step("a", StepStatus::Succeeded),
+            StepState { attempts: 7, attempts_since_replay: 7, ..step("b", StepStatus::Failed) },
+            step("c", StepStatus::NotRun),
+        ]);
+        assert_eq!(
+            replay(&state, &steps, "r2".into(), at(0)),
+            Err(ReplayRefused::NotFailed(Status::Processing))
+        );
+        state.status = Status::Failed;
+        let transition = replay(&state, &steps, "r2".into(), at(0)).unwrap();
+        let names: Vec<_> = transition.steps.iter().map(|step| step.step.as_str()).collect();
+        assert_eq!(names, ["b", "c"]);
+        assert_eq!(
+            (transition.steps[0].attempts, transition.steps[0].attempts_since_replay),
+            (7, 0)
+        );
+        assert_eq!(transition.revision, Some("r2".into()));
+
+        let without = plan(&[("b", &[])]);
+        assert!(matches!(
+            replay(&state, &without, "r2".into(), at(0)),
+            Err(ReplayRefused::StepGone { .. })
+        ));
+        let mut renamed = steps.clone();
+        renamed[0].name = "z".into();
+        renamed[0].was = Some("a".into());
+        assert!(replay(&state, &renamed, "r2".into(), at(0)).is_ok());
+        assert_eq!(startable(&renamed, &state, at(0)), Vec::<usize>::new());
+    }
+
+    proptest! {
+        /// A random plan under random outcomes comes to an end within the bounds, and a settled step stays as it is.
+        #[test]
+        fn every_delivery_ends(
+            needs in proptest::collection::vec(proptest::collection::btree_set(0usize..6, 0..3), 1..6),
+            draws in proptest::collection::vec((0u8..6, 0.0f64..1.0), 1..60),
+        ) {
+            let steps: Vec<PlannedStep> = needs
+                .iter()
+                .enumerate()
+                .map(|(index, needs)| PlannedStep {
+                    name: format!("s{index}").into(),
+                    was: None,
+                    needs: needs.iter().copied().filter(|&need| need < index).collect(),
+                })
+                .collect();
+            let mut state = delivery(vec![]);
+            let mut now = at(0);
+            let mut last_due = now;
+            let mut draws = draws.into_iter().cycle();
+            // At most three attempts a step, and one claim for each.
+            for _ in 0..steps.len() * 6 + 1 {
+                if state.status.is_finished() {
+                    break;
+                }
+                let start = startable(&steps, &state, now);
+                let Some(&index) = start.first() else {
+                    prop_assert_eq!(state.status, Status::Queued);
+                    now = state.due_at.expect("no step waits for a key");
+                    prop_assert!(now >= last_due);
+                    last_due = now;
+                    state.status = Status::Processing;
+                    prop_assert!(!startable(&steps, &state, now).is_empty());
+                    continue;
+                };
+                let settled: Vec<StepState> =
+                    state.steps.iter().filter(|step| step.status.is_settled()).cloned().collect();
+                let (draw, unit) = draws.next().unwrap();
+                let begun = begin(current(&state, &steps[index]), None, "lane".into(), now);
+                let why = why(steps[index].name.as_str());
+                let ended = |outcome| Ended { outcome, started_at: now, took: Duration::ZERO, now };
+                let again = Verdict::Transient { why: why.clone(), retry_after: None };
+                let (changed, why) = match draw {
+                    0 => after_attempt(begun, &retry(), Verdict::Success { saved: Map::new(), missing: None }, ended(OutcomeClass::Answered), unit),
+                    1 => after_attempt(begun, &retry(), Verdict::Permanent { why }, ended(OutcomeClass::Answered), unit),
+                    2 => (skip(begun), None),
+                    3 => after_interruption(begun, &retry(), again, now, unit),
+                    _ => after_attempt(begun, &retry(), again, ended(OutcomeClass::SentNoAnswer), unit),
+                };
+                let transition = settle(&steps, &state, vec![changed], why, now);
+                for step in transition.steps {
+                    put(&mut state, step);
+                }
+                state.status = transition.status;
+                state.due_at = transition.due_at;
+                state.reason = transition.reason;
+                for step in settled {
+                    prop_assert!(state.steps.contains(&step));
+                }
+                for step in &state.steps {
+                    prop_assert!(step.attempts <= 3);
+                }
+            }
+            prop_assert!(state.status.is_finished());
+        }
+    }
 }
