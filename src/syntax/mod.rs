@@ -133,3 +133,6 @@ impl Text {
         place::span(self, file, range)
     }
 }
+
+#[cfg(test)]
+mod tests;
