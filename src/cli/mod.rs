@@ -9,6 +9,7 @@ pub mod send;
 pub mod serve;
 pub mod try_route;
 
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -98,16 +99,34 @@ pub fn fail(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(1)
 }
 
-/// Prints to stdout. A reader that went away (`router check | head`) is no error.
-pub fn out(text: &str) {
-    use std::io::Write;
-    let mut stdout = std::io::stdout().lock();
-    drop(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()));
+/// Says what is wrong with the command line.
+pub fn usage(message: &str) -> ExitCode {
+    err(&format!("error: {message}\n\nFor more information, try '--help'.\n"));
+    ExitCode::from(2)
 }
 
-/// Prints to stderr, likewise.
+/// Prints to stdout. A reader that went away (`router check | head`) is no error; a full disk is, and silence would hide
+/// it.
+pub fn out(text: &str) {
+    let mut stdout = std::io::stdout().lock();
+    if let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        err(&format!("error: cannot write the output: {error}\n"));
+        std::process::exit(1);
+    }
+}
+
+/// Prints to stderr; where that fails nobody is left to be told.
 pub fn err(text: &str) {
-    use std::io::Write;
     let mut stderr = std::io::stderr().lock();
     drop(stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush()));
+}
+
+/// Whether this output takes colours: a terminal does, unless `NO_COLOR` is set.
+pub fn colour(stream: &impl IsTerminal) -> bool {
+    let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    stream.is_terminal()
+        && !set("NO_COLOR")
+        && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }

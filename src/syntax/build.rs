@@ -151,6 +151,7 @@ impl<'t> Builder<'t> {
                         self.file,
                         self.text,
                         range.start,
+                        self.stack.last().is_some_and(|frame| frame.flow),
                     ));
                     return Err(Stop);
                 }

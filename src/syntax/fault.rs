@@ -38,7 +38,7 @@ pub(super) fn explain(file: FileId, text: &str, error: &ScanError) -> Diagnostic
                     line_words(text, at),
                     "this line goes on with the text of the line above, so it cannot be a key"
                         .to_owned(),
-                    "start it in the same column as the key above; a key whose value is a mapping has nothing after its `:`",
+                    "either this line is indented too far, or the line above lacks its `:` (a key over deeper keys has no value of its own)",
                 )
             }
         }
@@ -105,6 +105,11 @@ pub(super) fn explain(file: FileId, text: &str, error: &ScanError) -> Diagnostic
                 &format!("close it by `{close}`; {QUOTE_IN_FLOW}"),
             )
         }
+        ErrorKind::InvalidColonPlacement | ErrorKind::UnexpectedEofImplicitFlowMapping => fault(
+            here,
+            "a `:` cannot stand here, inside brackets".to_owned(),
+            "most likely a `[` or `{` above is never closed",
+        ),
         ErrorKind::MismatchedFlowCollectionEnd { open, close } => {
             fault(here, format!("`{close}` cannot close the `{open}` before it"), QUOTE_IN_FLOW)
         }
@@ -130,19 +135,25 @@ pub(super) fn explain(file: FileId, text: &str, error: &ScanError) -> Diagnostic
     }
 }
 
-/// `key: {{ … }}`: YAML reads two mappings.
-pub(super) fn unquoted_template(file: FileId, text: &str, at: usize) -> Diagnostic {
-    let rest = text.get(at..).unwrap_or("");
-    let line = rest.lines().next().unwrap_or("");
-    let length = line.find("}}").map_or(line.len(), |end| end + 2);
-    let template = line.get(..length).unwrap_or(line);
+/// `key: {{ … }}`: YAML reads two mappings. `flow`: it stands inside `{ }` or `[ ]`, where a `,` ends it.
+pub(super) fn unquoted_template(file: FileId, text: &str, at: usize, flow: bool) -> Diagnostic {
+    let line = text.get(at..).and_then(|rest| rest.lines().next()).unwrap_or("");
+    let template = line.find("}}").map_or(line.len(), |end| end + 2);
+    let tail = line.get(template..).unwrap_or("");
+    let tail = match flow {
+        true => tail.split([',', '}', ']']).next().unwrap_or(""),
+        false => tail.split(" #").next().unwrap_or(""),
+    };
+    let length = template + tail.trim_end().len();
+    let value = line.get(..length).unwrap_or(line);
+    let quote = if value.contains('"') && !value.contains('\'') { '\'' } else { '"' };
     Diagnostic::new(
         Code::YamlSyntax,
         Span::new(file, at..at + length),
         "a value that starts with `{{` must be quoted",
     )
     .label("YAML reads a mapping here")
-    .help(format!("quote the whole value: \"{template}\""))
+    .help(format!("quote the whole value: {quote}{value}{quote}"))
 }
 
 /// `*.paid`: YAML reads an alias.

@@ -96,6 +96,7 @@ fn faults() {
         "a: b\n  c: d\n",
         "summary: error: it broke\n",
         "to: {{ fields.id }}/x\n",
+        "json: { id: {{ fields[\"id\"] }} }\n",
         "on: [orders/*, *.paid, !orders/test]\n",
         "on: *\n",
         "- a\nb: 1\n",
