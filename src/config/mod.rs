@@ -15,6 +15,7 @@ use std::time::Duration;
 use http::Method;
 use url::Url;
 
+use crate::delivery::decide::PlannedStep;
 use crate::delivery::policy::Retry;
 use crate::diag::Span;
 use crate::envelope::OnConflict;
@@ -246,6 +247,16 @@ pub struct Route {
 impl Route {
     pub fn step(&self, name: &StepName) -> Option<&Step> {
         self.steps.iter().find(|step| step.name == *name)
+    }
+
+    /// The steps as `delivery` decides on them.
+    pub fn plan(&self) -> Vec<PlannedStep> {
+        let planned = |step: &Step| PlannedStep {
+            name: step.name.clone(),
+            was: step.was.clone(),
+            needs: step.needs.clone(),
+        };
+        self.steps.iter().map(planned).collect()
     }
 }
 
