@@ -1,0 +1,120 @@
+//! The sender's side: signs a notification by a source's own scheme and POSTs it, again and again where that is asked for,
+//! as providers do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use url::Url;
+
+use crate::call::api::{self, ApiError};
+use crate::secret::Vault;
+use crate::verify::scheme::Scheme;
+use crate::verify::sign::{SignError, Unsigned, sign};
+use crate::world::clock::Clock;
+use crate::world::transport::WireResponse;
+
+/// One notification before it is signed.
+#[derive(Clone, Debug)]
+pub struct Notification {
+    pub method: Method,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+    /// The id to sign, where the scheme signs one that no header gives.
+    pub id: String,
+}
+
+/// A signed request, ready to leave.
+#[derive(Clone, Debug)]
+pub struct Signed {
+    pub method: Method,
+    pub url: Url,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+/// What signs for one source.
+pub struct Provider<'a> {
+    pub scheme: &'a Scheme,
+    pub vault: &'a Vault,
+    /// The source's URL as the provider knows it: what schemes that sign the URL sign.
+    pub public_url: Url,
+    /// Where it POSTs.
+    pub to: Url,
+    pub clock: Arc<dyn Clock>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    #[error("cannot sign: {0}")]
+    Sign(#[from] SignError),
+    #[error("the signature cannot be placed in the request: {0}")]
+    Unplaceable(String),
+    #[error(transparent)]
+    Unreachable(#[from] ApiError),
+}
+
+/// How long a provider waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+impl Provider<'_> {
+    /// Signs now, with secret number `which` (from 0) of the scheme.
+    pub fn sign(&self, notification: &Notification, which: usize) -> Result<Signed, SendError> {
+        let unsigned = Unsigned {
+            method: notification.method.clone(),
+            url: self.public_url.clone(),
+            headers: notification.headers.clone(),
+            body: notification.body.clone(),
+            id: notification.id.clone(),
+        };
+        let proof = sign(self.scheme, self.vault, &unsigned, self.clock.now(), which)?;
+        let mut headers = notification.headers.clone();
+        for (name, value) in proof.headers {
+            let name = HeaderName::from_bytes(name.as_bytes())
+                .map_err(|_| SendError::Unplaceable(format!("`{name}` is no header name")))?;
+            let value = HeaderValue::from_str(&value)
+                .map_err(|_| SendError::Unplaceable(format!("the value of {name}")))?;
+            headers.insert(name, value);
+        }
+        let mut url = self.to.clone();
+        if !proof.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(proof.query);
+        }
+        Ok(Signed { method: notification.method.clone(), url, headers, body: proof.body })
+    }
+
+    /// Signs and sends once.
+    pub async fn send(&self, notification: &Notification) -> Result<WireResponse, SendError> {
+        self.sign(notification, 0)?.send().await
+    }
+
+    /// Signs and sends until a 2xx comes back, at most `attempts` times with `pause` between them. Answers how many it
+    /// took, or the last failure.
+    pub async fn send_until_accepted(
+        &self,
+        notification: &Notification,
+        attempts: u32,
+        pause: Duration,
+    ) -> Result<u32, String> {
+        let mut last = "no attempt was allowed".to_owned();
+        for attempt in 1..=attempts {
+            match self.send(notification).await {
+                Ok(answer) if (200..300).contains(&answer.status) => return Ok(attempt),
+                Ok(answer) => last = format!("answered {}", answer.status),
+                Err(error) => last = error.to_string(),
+            }
+            if attempt < attempts {
+                self.clock.sleep(pause).await;
+            }
+        }
+        Err(last)
+    }
+}
+
+impl Signed {
+    pub async fn send(&self) -> Result<WireResponse, SendError> {
+        let (url, headers, body) = (&self.url, self.headers.clone(), self.body.clone());
+        Ok(api::send(self.method.clone(), url, headers, body, PATIENCE).await?)
+    }
+}
