@@ -76,6 +76,17 @@ impl Global {
             (None, None) => Location::Folder(PathBuf::from(".")),
         }
     }
+
+    /// Sends log lines to stderr from now on, in the form that was asked for.
+    pub fn start_log(&self) {
+        use crate::telemetry::log::{Format, init};
+        init(match self.log_format {
+            Some(LogFormat::Human) => Format::Human,
+            Some(LogFormat::Json) => Format::Json,
+            None if std::io::stderr().is_terminal() => Format::Human,
+            None => Format::Json,
+        });
+    }
 }
 
 /// Runs one command: 0 done, 1 what was asked for failed, 2 wrong use of the command line.
@@ -129,4 +140,38 @@ pub fn colour(stream: &impl IsTerminal) -> bool {
     stream.is_terminal()
         && !set("NO_COLOR")
         && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+        let parse =
+            |line: &str| Cli::try_parse_from(line.split(' ')).map_err(|error| error.to_string());
+        assert_eq!(
+            parse("router check -C x").unwrap().global.location(),
+            Location::Folder(PathBuf::from("x"))
+        );
+        assert_eq!(
+            parse("router -C x check").unwrap().global.location(),
+            Location::Folder(PathBuf::from("x"))
+        );
+        assert_eq!(
+            parse("router check --config a/b.yaml").unwrap().global.location(),
+            Location::File("a/b.yaml".into())
+        );
+        assert!(parse("router check -C x --config y").is_err());
+        assert!(parse("router check --format sarif").unwrap_err().contains("not built yet"));
+        assert!(
+            parse("router check --allow R012")
+                .unwrap_err()
+                .contains("only warnings can be allowed")
+        );
+        assert!(parse("router check --allow R042 --allow unverified-source").is_ok());
+    }
 }

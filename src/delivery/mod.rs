@@ -2,6 +2,7 @@
 //! time and randomness are arguments.
 
 pub mod decide;
+pub mod key;
 pub mod outcome;
 pub mod policy;
 pub mod state;
