@@ -49,8 +49,7 @@ pub(super) async fn read(
             }
             // Memory is taken as bytes arrive, so an announcement alone holds nothing.
             let count = u32::try_from(data.len()).map_err(|_| Fault::TooLarge)?;
-            let more =
-                memory.clone().try_acquire_many_owned(count).map_err(|_| Fault::NoRoom)?;
+            let more = memory.clone().try_acquire_many_owned(count).map_err(|_| Fault::NoRoom)?;
             match &mut permit {
                 Some(permit) => permit.merge(more),
                 None => permit = Some(more),

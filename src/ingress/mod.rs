@@ -23,7 +23,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::config::Live;
 use crate::store::Store;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::Metrics;
 use crate::world::World;
 use crate::world::clock::timeout;
 use request::Front;

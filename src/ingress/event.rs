@@ -1,0 +1,392 @@
+//! A verified request → the event as it will be stored, with its identities and the deliveries of its routes. Pure.
+//!
+//! What cannot be read (payload, id, type or time) makes the event malformed: it is kept for a person and has no
+//! deliveries. Of a name that stands twice in a JSON object the last value counts, here and everywhere after.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use jiff::Timestamp;
+use serde_json::{Value as Json, json};
+use sha2::{Digest, Sha256};
+
+use super::canonical::canonical;
+use crate::config::{EventRules, IdRule, MissingId, OnMalformed, Route, Source};
+use crate::envelope::{BodyKind, Envelope, Identity};
+use crate::extract::{ExtractFault, Extraction, From, Input};
+use crate::name::{CorrelationId, EventId, Uid};
+use crate::store::{NewDelivery, NewEvent};
+use crate::template::context::Context;
+use crate::verify::{Received, Verified};
+
+/// What stands for a credential.
+const REDACTED: &str = "[redacted]";
+/// A longer id is replaced by its hash: it is a key in the store and in calls.
+const ID_BYTES_MAX: usize = 255;
+const CORRELATION_CHARS_MAX: usize = 128;
+
+/// Why the source wants an authentic request refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
+    Malformed(String),
+    MissingId,
+}
+
+pub fn new_event(
+    source: &Source,
+    routes: &[Arc<Route>],
+    verified: &Verified,
+    uid: Uid,
+) -> Result<NewEvent, Refused> {
+    let received = verified.received();
+    let mut trouble = Trouble::default();
+
+    let (body_kind, payload) = match read_payload(source.body, received) {
+        (kind, Ok(payload)) => (kind, Some(payload)),
+        (kind, Err(why)) => {
+            trouble.note(why);
+            (kind, None)
+        }
+    };
+    let body_digest = digest_body(body_kind, payload.as_ref(), received, &source.event);
+    let body_hash = hex::encode(body_digest);
+
+    let payload = payload.unwrap_or(Json::Null);
+    let headers = headers(verified);
+    let query = query(verified);
+    let mut reader = Reader {
+        payload: &payload,
+        form: matches!(body_kind, BodyKind::Form).then_some(&payload),
+        headers: &headers,
+        query: &query,
+        path: &received.path,
+        context: Context::new(received.received_at, &uid.to_string()),
+    };
+    let templated = templated(&source.event);
+    if templated {
+        reader.context.set("payload", &payload);
+        reader.context.set("headers", &object(&headers));
+        reader.context.set("query", &object(&query));
+        reader.context.set("path", &object(&received.path));
+    }
+    let mut about = json!({
+        "source": source.name.as_str(),
+        "received_at": received.received_at.to_string(),
+    });
+    let event_type = reader.optional(source.event.type_.as_ref(), "type", &mut trouble);
+    let event_type = event_type.unwrap_or_default();
+    let occurred_at = reader
+        .optional(source.event.occurred_at.as_ref(), "occurred_at", &mut trouble)
+        .and_then(|text| match text.parse::<Timestamp>() {
+            Ok(time) => Some(time),
+            Err(_) => {
+                trouble.note("event.occurred_at did not give a time".to_owned());
+                None
+            }
+        });
+    if templated {
+        about["type"] = event_type.as_str().into();
+        about["occurred_at"] = occurred_at.map(|time| time.to_string()).into();
+        reader.context.set("event", &about);
+    }
+
+    let found = event_id(&source.event, &reader, &body_hash, &mut trouble).map(short);
+    if templated {
+        about["id"] = found.clone().into();
+        reader.context.set("event", &about);
+    }
+    let mut further = Vec::new();
+    for rule in &source.event.same_as {
+        match reader.text(rule) {
+            Ok(Some(text)) if !text.is_empty() => further.push(Identity::SameAs(short(text))),
+            Ok(_) => {}
+            Err(fault) => trouble.note(format!("event.same_as: {fault}")),
+        }
+    }
+    if let (OnMalformed::Reject, Some(why)) = (source.on_malformed, &trouble.first) {
+        return Err(Refused::Malformed(why.clone()));
+    }
+    let event_id = match (found, source.event.missing_id) {
+        (Some(id), _) => id,
+        (None, MissingId::Derive) => body_hash.clone(),
+        (None, MissingId::Review) => {
+            trouble.note("the source's rules found no event id".to_owned());
+            body_hash.clone()
+        }
+        // What could not be read at all has no id to miss.
+        (None, MissingId::Reject) if trouble.first.is_some() => body_hash.clone(),
+        (None, MissingId::Reject) => return Err(Refused::MissingId),
+    };
+    let mut identities = vec![Identity::Id { id: event_id.clone(), body: None }];
+    identities.append(&mut further);
+
+    let deliveries = match trouble.first {
+        Some(_) => Vec::new(),
+        None => routes
+            .iter()
+            .filter(|route| route.on.matches(&event_type))
+            .map(|route| NewDelivery {
+                route: route.name.clone(),
+                revision: route.revision.clone(),
+                key_base: key_base(source, received, &event_id, None),
+                key_base_with_body: key_base(source, received, &event_id, Some(&body_hash)),
+            })
+            .collect(),
+    };
+    let envelope = Envelope {
+        uid,
+        event_id: EventId::from(event_id),
+        event_type,
+        source: source.name.clone(),
+        occurred_at,
+        received_at: received.received_at,
+        correlation_id: correlation_id(&received.headers, uid),
+        method: received.method.to_string(),
+        path: received.path.clone(),
+        query,
+        headers,
+        body_kind,
+        body: received.body.clone(),
+        malformed: trouble.first,
+    };
+    Ok(NewEvent {
+        envelope,
+        identities,
+        body_digest,
+        on_conflict: source.event.on_conflict,
+        deliveries,
+    })
+}
+
+/// The first thing that could not be read; what follows is mostly its echo.
+#[derive(Default)]
+struct Trouble {
+    first: Option<String>,
+}
+
+impl Trouble {
+    fn note(&mut self, why: String) {
+        self.first.get_or_insert(why);
+    }
+}
+
+/// The kind of the body and what is in it. Without a `body` in the source the Content-Type decides; where there is none
+/// either, a body that reads as JSON is JSON and any other is bytes.
+fn read_payload(kind: Option<BodyKind>, received: &Received) -> (BodyKind, Result<Json, String>) {
+    let kind = kind.or_else(|| {
+        let value = received.headers.get(http::header::CONTENT_TYPE)?;
+        Some(kind_of(&String::from_utf8_lossy(value.as_bytes())))
+    });
+    match kind {
+        Some(kind) => (kind, kind.payload(&received.body)),
+        None => match BodyKind::Json.payload(&received.body) {
+            Ok(payload) => (BodyKind::Json, Ok(payload)),
+            Err(_) => (BodyKind::Binary, BodyKind::Binary.payload(&received.body)),
+        },
+    }
+}
+
+fn kind_of(content_type: &str) -> BodyKind {
+    let media = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    match media.as_str() {
+        "application/json" | "text/json" => BodyKind::Json,
+        "application/x-www-form-urlencoded" => BodyKind::Form,
+        _ if media.ends_with("+json") => BodyKind::Json,
+        _ if media.starts_with("text/") => BodyKind::Text,
+        _ => BodyKind::Binary,
+    }
+}
+
+fn digest_body(
+    kind: BodyKind,
+    payload: Option<&Json>,
+    received: &Received,
+    rules: &EventRules,
+) -> [u8; 32] {
+    match (kind, payload) {
+        (BodyKind::Json | BodyKind::Form, Some(payload)) => {
+            let volatile: Vec<&Json> =
+                rules.volatile.iter().flat_map(|path| path.hits(payload)).collect();
+            Sha256::digest(canonical(payload, &volatile)).into()
+        }
+        (BodyKind::Text | BodyKind::Binary, _) | (_, None) => Sha256::digest(&received.body).into(),
+    }
+}
+
+/// What the source's extractions read.
+struct Reader<'a> {
+    payload: &'a Json,
+    form: Option<&'a Json>,
+    headers: &'a [(String, String)],
+    query: &'a [(String, String)],
+    path: &'a [(String, String)],
+    context: Context,
+}
+
+impl Reader<'_> {
+    fn value(&self, rule: &Extraction) -> Result<Option<Json>, ExtractFault> {
+        let found = rule.apply(&Input {
+            payload: self.payload,
+            envelope_headers: self.headers,
+            query: self.query,
+            path: self.path,
+            form: self.form,
+            context: &self.context,
+        })?;
+        Ok(found.filter(|value| !value.is_null()))
+    }
+
+    /// A single value as text.
+    fn text(&self, rule: &Extraction) -> Result<Option<String>, String> {
+        match self.value(rule).map_err(|fault| fault.to_string())? {
+            None | Some(Json::Null) => Ok(None),
+            Some(Json::String(text)) => Ok(Some(text)),
+            Some(Json::Number(number)) => Ok(Some(number.to_string())),
+            Some(Json::Bool(flag)) => Ok(Some(flag.to_string())),
+            Some(Json::Array(_)) => Err("it is a list, not one value".to_owned()),
+            Some(Json::Object(_)) => Err("it is an object, not one value".to_owned()),
+        }
+    }
+
+    fn optional(
+        &self,
+        rule: Option<&Extraction>,
+        name: &str,
+        trouble: &mut Trouble,
+    ) -> Option<String> {
+        self.text(rule?).unwrap_or_else(|fault| {
+            trouble.note(format!("event.{name}: {fault}"));
+            None
+        })
+    }
+}
+
+/// By the first rule that yields. An empty text yields nothing: it would make strangers look alike.
+fn event_id(
+    rules: &EventRules,
+    reader: &Reader<'_>,
+    body_hash: &str,
+    trouble: &mut Trouble,
+) -> Option<String> {
+    for rule in &rules.id {
+        let found = match rule {
+            IdRule::Extract(rule) => reader.text(rule),
+            IdRule::HashBody => Ok(Some(body_hash.to_owned())),
+            IdRule::Hash(rules) => hash_values(rules, reader),
+        };
+        match found {
+            Ok(Some(id)) if !id.is_empty() => return Some(id),
+            Ok(_) => {}
+            Err(fault) => trouble.note(format!("event.id: {fault}")),
+        }
+    }
+    None
+}
+
+fn hash_values(rules: &[Extraction], reader: &Reader<'_>) -> Result<Option<String>, String> {
+    let mut hash = Sha256::new();
+    let mut any = false;
+    for rule in rules {
+        let value = reader.value(rule).map_err(|fault| fault.to_string())?;
+        any |= value.is_some();
+        add(&mut hash, &canonical(&value.unwrap_or(Json::Null), &[]));
+    }
+    Ok(any.then(|| hex::encode(hash.finalize())))
+}
+
+fn short(id: String) -> String {
+    if id.len() <= ID_BYTES_MAX { id } else { hex::encode(Sha256::digest(&id)) }
+}
+
+/// What derived idempotency keys start with. Every part is preceded by its length, so no two lists of parts are alike.
+fn key_base(source: &Source, received: &Received, id: &str, body_hash: Option<&str>) -> String {
+    let mut hash = Sha256::new();
+    add(&mut hash, source.name.as_str());
+    hash.update((received.path.len() as u64).to_be_bytes());
+    for (name, value) in &received.path {
+        add(&mut hash, name);
+        add(&mut hash, value);
+    }
+    add(&mut hash, id);
+    if let Some(body_hash) = body_hash {
+        add(&mut hash, body_hash);
+    }
+    hex::encode(hash.finalize())
+}
+
+fn add(hash: &mut Sha256, part: &str) {
+    hash.update((part.len() as u64).to_be_bytes());
+    hash.update(part);
+}
+
+/// Names in lower case (hyper's own), values as text, credentials blotted out.
+fn headers(verified: &Verified) -> Vec<(String, String)> {
+    verified
+        .received()
+        .headers
+        .iter()
+        .map(|(name, value)| {
+            let secret = verified.secret_headers().iter().any(|secret| secret == name.as_str());
+            let value = if secret {
+                REDACTED.to_owned()
+            } else {
+                String::from_utf8_lossy(value.as_bytes()).into_owned()
+            };
+            (name.as_str().to_owned(), value)
+        })
+        .collect()
+}
+
+fn query(verified: &Verified) -> Vec<(String, String)> {
+    verified
+        .received()
+        .query
+        .iter()
+        .map(|(name, value)| {
+            let secret = verified.secret_query().contains(name);
+            (name.clone(), if secret { REDACTED.to_owned() } else { value.clone() })
+        })
+        .collect()
+}
+
+/// Pairs as a template reads them; of a repeated name the first counts.
+fn object(pairs: &[(String, String)]) -> Json {
+    let mut object = serde_json::Map::new();
+    for (name, value) in pairs {
+        object.entry(name).or_insert_with(|| Json::from(value.as_str()));
+    }
+    Json::Object(object)
+}
+
+/// Whether any rule renders a template; only then the names of templates are made.
+fn templated(rules: &EventRules) -> bool {
+    fn one(rule: &Extraction) -> bool {
+        matches!(rule.from, From::Value(_)) || rule.each.iter().flatten().any(|(_, rule)| one(rule))
+    }
+    let ids = rules.id.iter().flat_map(|rule| match rule {
+        IdRule::Extract(rule) => std::slice::from_ref(rule),
+        IdRule::HashBody => &[],
+        IdRule::Hash(rules) => rules,
+    });
+    ids.chain(&rules.same_as).chain(&rules.type_).chain(&rules.occurred_at).any(one)
+}
+
+/// The sender's own id where it is a token that can be logged and sent on; else the trace it belongs to; else the
+/// event's uid.
+fn correlation_id(headers: &HeaderMap, uid: Uid) -> CorrelationId {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let sane = |id: &&str| {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.:/+=@".contains(c);
+        (1..=CORRELATION_CHARS_MAX).contains(&id.len()) && id.chars().all(allowed)
+    };
+    if let Some(id) = text("x-correlation-id").filter(sane) {
+        return CorrelationId::from(id);
+    }
+    // W3C Trace Context: version-traceid-parentid-flags.
+    let trace = text("traceparent").and_then(|parent| parent.split('-').nth(1)).filter(|trace| {
+        trace.len() == 32
+            && trace.bytes().all(|byte| byte.is_ascii_hexdigit())
+            && trace.bytes().any(|byte| byte != b'0')
+    });
+    trace.map_or_else(|| CorrelationId::from(uid.to_string()), CorrelationId::from)
+}

@@ -1,0 +1,251 @@
+//! One request → one answer. Every refusal is counted and logged with its reason; the sender learns the status alone.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use http::header::{ALLOW, CONNECTION, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING};
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use tokio::sync::Semaphore;
+use url::Url;
+
+use super::Ingress;
+use super::body::{self, Fault};
+use super::event::{Refused, new_event};
+use super::head::Head;
+use super::paths::Table;
+use crate::config::{Limits, Live, Source};
+use crate::name::{SourceName, Uid};
+use crate::store::{Acceptance, StoreError};
+use crate::telemetry::log;
+use crate::verify::{Received, verify};
+use crate::world::clock::Clock;
+
+type Answer = Response<Full<Bytes>>;
+
+/// How long a sender is asked to stay away, in seconds.
+const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("10");
+
+/// What all connections share.
+pub(super) struct Front {
+    deps: Ingress,
+    /// Of the newest configuration that a request has seen.
+    table: RwLock<Arc<Table>>,
+    memory: Arc<Semaphore>,
+}
+
+/// A request that goes no further.
+struct Refusal {
+    status: StatusCode,
+    reason: &'static str,
+    /// For the log. Never a secret, never an expected value.
+    detail: String,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, reason: &'static str) -> Self {
+        Self { status, reason, detail: String::new() }
+    }
+}
+
+impl Front {
+    pub(super) fn new(deps: Ingress, body_bytes_in_flight_max: usize) -> Self {
+        let table = Arc::new(Table::new(deps.live.borrow().clone()));
+        let memory = Arc::new(Semaphore::new(body_bytes_in_flight_max));
+        Self { deps, table: RwLock::new(table), memory }
+    }
+
+    pub(super) fn clock(&self) -> &Arc<dyn Clock> {
+        &self.deps.world.clock
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        self.deps.live.borrow().set.server.limits.clone()
+    }
+
+    pub(super) fn spawn(&self, task: BoxFuture<'static, ()>) {
+        self.deps.world.spawn.spawn("ingress", task);
+    }
+
+    /// Never fails: a panic on the way is a 500 for this request alone.
+    pub(super) async fn answer(&self, request: Request<Incoming>, head: &Head) -> Answer {
+        let gives_a_length = head.gives_a_length();
+        let chunked = request.headers().contains_key(TRANSFER_ENCODING);
+        let mut answer = if chunked && gives_a_length {
+            self.refuse(None, Refusal::new(StatusCode::BAD_REQUEST, "two_body_lengths"))
+        } else {
+            let answered = AssertUnwindSafe(self.route(request)).catch_unwind().await;
+            answered.unwrap_or_else(|_| {
+                let status = StatusCode::INTERNAL_SERVER_ERROR;
+                self.refuse(None, Refusal::new(status, "internal_error"))
+            })
+        };
+        // What comes after a chunked body is read by nobody else's idea of where it ended.
+        if chunked || answer.status() == StatusCode::REQUEST_TIMEOUT {
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        head.expect_next();
+        answer
+    }
+
+    /// Finds the source, and answers for it.
+    async fn route(&self, request: Request<Incoming>) -> Answer {
+        let table = self.table();
+        let Some((source, parts)) = table.find(request.uri().path()) else {
+            return self.refuse(None, Refusal::new(StatusCode::NOT_FOUND, "unknown_path"));
+        };
+        if !source.methods.contains(request.method()) {
+            let refusal = Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed");
+            let mut answer = self.refuse(Some(&source.name), refusal);
+            let names: Vec<&str> = source.methods.iter().map(http::Method::as_str).collect();
+            if let Ok(allowed) = HeaderValue::from_str(&names.join(", ")) {
+                answer.headers_mut().insert(ALLOW, allowed);
+            }
+            return answer;
+        }
+        self.deps.metrics.received(&source.name);
+        match self.receive(&table, source, parts, request).await {
+            Ok(()) => respond(source),
+            Err(refusal) => self.refuse(Some(&source.name), refusal),
+        }
+    }
+
+    /// Body → verified → event → durable. `Ok` is the promise that the event, or the one it repeats, is on the medium.
+    async fn receive(
+        &self,
+        table: &Table,
+        source: &Source,
+        path: Vec<(String, String)>,
+        request: Request<Incoming>,
+    ) -> Result<(), Refusal> {
+        let started = self.clock().monotonic();
+        let server = &table.live.set.server;
+        let (parts, body) = request.into_parts();
+        let body = body::read(
+            body,
+            source.max_body_bytes,
+            server.limits.body_timeout,
+            &self.memory,
+            &**self.clock(),
+        )
+        .await
+        .map_err(no_body)?;
+
+        let now = self.clock().now();
+        let query = parts.uri.query().unwrap_or_default();
+        let query = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+        let public_url = public_url(source, &table.live, parts.uri.path());
+        let target = parts.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
+        let received = Received {
+            method: parts.method,
+            target,
+            path,
+            query,
+            headers: parts.headers,
+            body: body.bytes.clone(),
+            received_at: now,
+        };
+        let vault = &table.live.resolved.vault;
+        let verified = verify(&source.verify.scheme, received, vault, public_url.as_ref(), now)
+            .map_err(|rejection| Refusal::new(StatusCode::UNAUTHORIZED, rejection.as_str()))?;
+
+        let uid = Uid(self.deps.world.random.uuid_v7(now));
+        let event =
+            new_event(source, table.routes(&source.name), &verified, uid).map_err(|refused| {
+                match refused {
+                    Refused::Malformed(detail) => {
+                        Refusal { status: StatusCode::BAD_REQUEST, reason: "malformed", detail }
+                    }
+                    Refused::MissingId => Refusal::new(StatusCode::BAD_REQUEST, "missing_id"),
+                }
+            })?;
+        let envelope = event.envelope.clone();
+        let accepted = self.deps.store.accept(vec![event]).await.map_err(not_stored)?;
+
+        let metrics = &self.deps.metrics;
+        match accepted.first() {
+            Some(Acceptance::Accepted { .. }) => {
+                metrics.accepted(&source.name);
+                log::accepted(&envelope);
+            }
+            Some(Acceptance::Duplicate { .. }) => {
+                metrics.duplicate(&source.name);
+                log::duplicate(&envelope);
+            }
+            Some(Acceptance::Conflict { .. }) => {
+                metrics.conflict(&source.name);
+                log::conflict(&envelope);
+            }
+            None => {
+                let detail = "the store answered nothing".to_owned();
+                let status = StatusCode::SERVICE_UNAVAILABLE;
+                return Err(Refusal { status, reason: "store_dead", detail });
+            }
+        }
+        metrics.ack_latency(self.clock().monotonic().saturating_sub(started));
+        Ok(())
+    }
+
+    /// The table of the configuration that runs now. Two requests that see a new one first may both compile it.
+    fn table(&self) -> Arc<Table> {
+        let live = self.deps.live.borrow().clone();
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if Arc::ptr_eq(&table.live, &live) {
+            return table;
+        }
+        let table = Arc::new(Table::new(live));
+        *self.table.write().unwrap_or_else(PoisonError::into_inner) = table.clone();
+        table
+    }
+
+    fn refuse(&self, source: Option<&SourceName>, refusal: Refusal) -> Answer {
+        self.deps.metrics.rejected(source, refusal.reason);
+        log::rejected(source, refusal.reason, &refusal.detail);
+        let mut answer = Answer::default();
+        *answer.status_mut() = refusal.status;
+        if refusal.status == StatusCode::SERVICE_UNAVAILABLE {
+            answer.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_S);
+        }
+        answer
+    }
+}
+
+fn respond(source: &Source) -> Answer {
+    let mut answer = Answer::new(Full::new(source.respond.body.clone()));
+    *answer.status_mut() = source.respond.status;
+    *answer.headers_mut() = source.respond.headers.clone();
+    answer
+}
+
+fn no_body(fault: Fault) -> Refusal {
+    match fault {
+        Fault::TooLarge => Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
+        Fault::TooSlow => Refusal::new(StatusCode::REQUEST_TIMEOUT, "slow_body"),
+        Fault::NoRoom => Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "no_memory"),
+        Fault::Broken => Refusal::new(StatusCode::BAD_REQUEST, "broken_body"),
+    }
+}
+
+fn not_stored(error: StoreError) -> Refusal {
+    let reason = match error {
+        StoreError::Refusing(_) => "store_refusing",
+        StoreError::Dead(_) => "store_dead",
+        StoreError::Corrupt(_) => "store_corrupt",
+    };
+    Refusal { status: StatusCode::SERVICE_UNAVAILABLE, reason, detail: error.to_string() }
+}
+
+/// The URL that the sender was given: the source's own, or the server's and the path as it came.
+fn public_url(source: &Source, live: &Live, path: &str) -> Option<Url> {
+    if let Some(url) = &source.public_url {
+        return Some(url.clone());
+    }
+    let mut url = live.set.server.public_url.clone()?;
+    let base = url.path().trim_end_matches('/').to_owned();
+    url.set_path(&format!("{base}{path}"));
+    Some(url)
+}
