@@ -5,9 +5,10 @@ use std::ops::Range;
 
 use granit_parser::{Event, Parser, ScalarStyle, StructureStyle, Tag};
 
+use super::mapping::OpenMap;
 use super::place::{Style, align};
 use super::scalar::{Plain, resolve};
-use super::{Node, Pair, Parsed, Text, Value, fault};
+use super::{Node, Parsed, Text, Value, fault};
 use crate::diag::code::Code;
 use crate::diag::{Diagnostic, FileId, Span};
 
@@ -66,20 +67,6 @@ struct Frame {
 enum Open {
     List(Vec<Node>),
     Map(OpenMap),
-}
-
-#[derive(Default)]
-struct OpenMap {
-    pairs: Vec<Pair>,
-    /// Read, and waiting for its value.
-    key: Option<Key>,
-    merges: Vec<Node>,
-}
-
-struct Key {
-    /// `None`: a key that cannot be one; already reported, and its value is left out.
-    text: Option<Text>,
-    span: Span,
 }
 
 /// Reading cannot go on; the reason is already reported.
@@ -269,10 +256,11 @@ impl<'t> Builder<'t> {
 
     /// An empty value is shown at its key.
     fn place_of_nothing(&self, range: Range<usize>) -> Span {
-        match self.stack.last().map(|frame| &frame.open) {
-            Some(Open::Map(OpenMap { key: Some(key), .. })) => key.span,
-            _ => Span::new(self.file, range),
-        }
+        let key = match self.stack.last().map(|frame| &frame.open) {
+            Some(Open::Map(map)) => map.waiting_key(),
+            Some(Open::List(_)) | None => None,
+        };
+        key.unwrap_or(Span::new(self.file, range))
     }
 
     fn open(
@@ -317,7 +305,7 @@ impl<'t> Builder<'t> {
         let span = Span::new(self.file, frame.start..end.max(frame.start));
         let value = match frame.open {
             Open::List(items) => Value::List(items),
-            Open::Map(map) => Value::Map(self.merged(map)),
+            Open::Map(map) => Value::Map(map.finish(&mut self.diagnostics)),
         };
         let nodes = self.nodes - frame.nodes_before;
         self.add_counted(Node { value, span }, frame.anchor, 1, nodes + 1)
@@ -389,108 +377,9 @@ impl<'t> Builder<'t> {
         }
         match &mut frame.open {
             Open::List(items) => items.push(node),
-            Open::Map(map) => match map.key.take() {
-                None => {
-                    let key = self.key(node);
-                    if let Some(Frame { open: Open::Map(map), .. }) = self.stack.last_mut() {
-                        map.key = Some(key);
-                    }
-                }
-                Some(key) => self.pair(key, node),
-            },
+            Open::Map(map) => map.add(node, self.text, &mut self.diagnostics),
         }
         Ok(())
-    }
-
-    fn key(&mut self, node: Node) -> Key {
-        let span = node.span;
-        let text = match node.value {
-            Value::Text(text) => Some(text),
-            // `200: …` and `true: …` are keys as they are written.
-            Value::Number(_) | Value::Bool(_) | Value::Null if span.start < span.end => {
-                let written = self.text.get(span.range()).unwrap_or("").to_owned();
-                Some(Text { text: written, quoted: false, places: vec![(0, span.start)] })
-            }
-            Value::Number(_) | Value::Bool(_) | Value::Null => {
-                self.report(
-                    Code::YamlSyntax,
-                    span.range(),
-                    "a key is missing here",
-                    "write `key: value`",
-                );
-                None
-            }
-            Value::List(_) | Value::Map(_) => {
-                let message =
-                    format!("a key must be text, and this one is {}", node.value.kind_name());
-                self.report(
-                    Code::YamlSyntax,
-                    span.range(),
-                    message,
-                    "write `key: value`; a text that starts with `{` or `[` must be quoted",
-                );
-                None
-            }
-        };
-        Key { text, span }
-    }
-
-    fn pair(&mut self, key: Key, value: Node) {
-        let Some(Frame { open: Open::Map(map), .. }) = self.stack.last_mut() else { return };
-        let Some(text) = key.text else { return };
-        if text.text == "<<" && !text.quoted {
-            map.merges.push(value);
-            return;
-        }
-        if let Some(first) = map.pairs.iter().find(|pair| pair.key.text == text.text) {
-            let diagnostic = Diagnostic::new(
-                Code::DuplicateKey,
-                key.span,
-                format!("the key `{}` stands here twice", text.text),
-            )
-            .label("given again")
-            .related(first.key_span, "first given here")
-            .help("keep one of the two");
-            self.diagnostics.push(diagnostic);
-            return;
-        }
-        map.pairs.push(Pair { key: text, key_span: key.span, value });
-    }
-
-    /// The mapping's own pairs, then those of its `<<`: what is given wins over what is merged, the first over the next.
-    fn merged(&mut self, map: OpenMap) -> Vec<Pair> {
-        let OpenMap { mut pairs, merges, .. } = map;
-        for merge in merges {
-            let parts = match merge.value {
-                Value::List(items) => items,
-                Value::Map(_)
-                | Value::Null
-                | Value::Bool(_)
-                | Value::Number(_)
-                | Value::Text(_) => vec![merge],
-            };
-            for part in parts {
-                let Value::Map(more) = part.value else {
-                    let message = format!(
-                        "`<<` takes a mapping to merge, and this is {}",
-                        part.value.kind_name()
-                    );
-                    self.report(
-                        Code::YamlSyntax,
-                        part.span.range(),
-                        message,
-                        "write `<<: *anchor`, where `&anchor` marks a mapping",
-                    );
-                    continue;
-                };
-                for pair in more {
-                    if !pairs.iter().any(|own| own.key.text == pair.key.text) {
-                        pairs.push(pair);
-                    }
-                }
-            }
-        }
-        pairs
     }
 }
 

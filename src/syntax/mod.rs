@@ -3,6 +3,7 @@
 
 mod build;
 mod fault;
+mod mapping;
 mod place;
 mod scalar;
 
