@@ -3,6 +3,7 @@
 //! Everything here is durable when the call returns, unless a method says otherwise. Implementations: [`memory`] and
 //! [`journal`]; `contract` is the one test-suite that both pass.
 
+mod codec;
 mod decide;
 mod fact;
 pub mod journal;

@@ -94,6 +94,8 @@ pub(crate) struct State {
     cells: BTreeMap<String, (u64, Bytes)>,
     pub(crate) retired: BTreeSet<u64>,
     pub(crate) epoch: u64,
+    /// Number of the next fact.
+    pub(crate) next: u64,
 }
 
 /// Deliveries by status, with what is held told apart.
@@ -125,6 +127,7 @@ impl State {
             cells: BTreeMap::new(),
             retired: BTreeSet::new(),
             epoch: 0,
+            next: 0,
         }
     }
 
@@ -137,6 +140,7 @@ impl State {
         now: Moment,
         facts: &dyn ReadFacts,
     ) -> Result<(), StoreError> {
+        self.next = number + 1;
         match fact {
             Fact::Accepted(accepted) => self.apply_accepted(accepted, at, number, now),
             Fact::Duplicate { uid } => {

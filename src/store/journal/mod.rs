@@ -1,1 +1,266 @@
-//! The store on disk: a journal of facts.
+//! The durable store: everything is in the journal, and the state is what the journal makes. `format` says how it
+//! stands on disk, `recovery` reads it back, `writer` decides what is written, `commit` writes it.
+
+mod commit;
+mod format;
+mod recovery;
+mod segment;
+mod writer;
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::{Semaphore, oneshot};
+
+pub use recovery::OpenError;
+
+use self::commit::Shared;
+use self::writer::{Reply, Request};
+use super::view::{self, Outline};
+use super::{
+    Acceptance, BACKLOG_MAX, Budget, Change, Claim, Durability, EventView, Fence, NewDelivery,
+    NewEvent, Operated, Operation, Page, Query, Readiness, Recorded, Store, StoreError, Summary,
+};
+use crate::delivery::state::Entry;
+use crate::name::{DeliveryId, RevisionHash, SourceName, Uid};
+use crate::world::World;
+use crate::world::clock;
+use crate::world::disk::Disk;
+
+/// How a journal is kept.
+#[derive(Clone, Debug)]
+pub struct JournalOptions {
+    /// Size of a segment; at most 1/16 of the volume is taken.
+    pub segment_bytes: u64,
+    /// A commit takes no further request beyond this.
+    pub commit_bytes_max: usize,
+    /// Bytes of events that wait for their commit.
+    pub ingest_bytes_max: usize,
+    /// No segment is prepared that leaves less free space than this; at most 1/16 of the volume counts.
+    pub min_free_disk: u64,
+    /// See `limits.backlog`.
+    pub backlog_max: u64,
+    /// How often a full disk is looked at again.
+    pub space_retry: Duration,
+}
+
+impl Default for JournalOptions {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 64 << 20,
+            commit_bytes_max: 4 << 20,
+            ingest_bytes_max: 64 << 20,
+            min_free_disk: 512 << 20,
+            backlog_max: BACKLOG_MAX,
+            space_retry: Duration::from_secs(1),
+        }
+    }
+}
+
+/// How long an event waits for room among those that wait for their commit.
+const INGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// See [`super::Store`].
+pub struct JournalStore {
+    shared: Arc<Shared>,
+    world: World,
+    ingest: Arc<Semaphore>,
+    ingest_bytes_max: usize,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl JournalStore {
+    /// Takes the data folder, reads the journal, mends its tail, and starts the writer. Blocks.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        options: JournalOptions,
+        world: World,
+    ) -> Result<Self, OpenError> {
+        let mut store = Self::open_unstarted(disk, options, world)?;
+        for (name, work) in [
+            ("journal-writer", Shared::write_until_stopped as fn(&Shared)),
+            ("journal-spares", Shared::prepare_until_stopped),
+        ] {
+            let shared = store.shared.clone();
+            let thread = std::thread::Builder::new().name(name.into());
+            let started = thread.spawn(move || work(&shared));
+            store.threads.push(started.map_err(|source| OpenError::Io {
+                place: store.shared.place(),
+                action: "start a thread for the journal".into(),
+                source,
+            })?);
+        }
+        Ok(store)
+    }
+
+    /// Without threads: whoever drives it calls `commit_once` and `prepare_once`.
+    fn open_unstarted(
+        disk: Arc<dyn Disk>,
+        options: JournalOptions,
+        world: World,
+    ) -> Result<Self, OpenError> {
+        let ingest_bytes_max = options.ingest_bytes_max;
+        let shared = Arc::new(Shared::open(disk, options, world.clone())?);
+        let ingest = Arc::new(Semaphore::new(ingest_bytes_max));
+        Ok(Self { shared, world, ingest, ingest_bytes_max, threads: Vec::new() })
+    }
+
+    /// Resolves with the reason once the store is dead: a write or a sync failed, and only a new start can tell what
+    /// is on the medium.
+    pub async fn died(&self) -> String {
+        self.shared.died().await
+    }
+
+    async fn ask<A>(&self, request: impl FnOnce(Reply<A>) -> Request) -> Result<A, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.shared.enqueue(request(reply));
+        answer.await.unwrap_or_else(|_| Err(self.shared.ended()))
+    }
+}
+
+impl Drop for JournalStore {
+    /// Ends the threads after the commit at hand. Without `close` before, the next start takes it for a crash.
+    fn drop(&mut self) {
+        self.shared.stop();
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the journal panicked");
+            }
+        }
+    }
+}
+
+/// What an offered event weighs while it waits.
+fn weight(event: &NewEvent) -> usize {
+    const ROW_BYTES: usize = 512;
+    let envelope = &event.envelope;
+    let pairs = envelope.headers.iter().chain(&envelope.query).chain(&envelope.path);
+    let texts: usize = pairs.map(|(name, value)| name.len() + value.len()).sum();
+    ROW_BYTES * (1 + event.deliveries.len()) + envelope.body.len() + texts
+}
+
+impl Store for JournalStore {
+    fn accept(&self, events: Vec<NewEvent>) -> BoxFuture<'_, Result<Vec<Acceptance>, StoreError>> {
+        Box::pin(async move {
+            if let Some(why) = self.shared.refusing() {
+                return Err(why);
+            }
+            let weight = events.iter().map(weight).sum::<usize>().min(self.ingest_bytes_max);
+            let permits = self.ingest.clone().acquire_many_owned(weight as u32);
+            let permit = match clock::timeout(&*self.world.clock, INGEST_WAIT, permits).await {
+                Some(permit) => permit.expect("the semaphore is never closed"),
+                None => {
+                    return Err(StoreError::Refusing("too many events wait to be written".into()));
+                }
+            };
+            self.ask(|reply| Request::Accept { events, permit, reply }).await
+        })
+    }
+
+    fn claim(&self, max: usize) -> BoxFuture<'_, Result<Vec<Claim>, StoreError>> {
+        Box::pin(std::future::ready(self.shared.claim(max)))
+    }
+
+    fn wait(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.shared.wait())
+    }
+
+    fn record<'a>(
+        &'a self,
+        delivery: &'a DeliveryId,
+        fence: Fence,
+        version: u64,
+        change: Change,
+        durability: Durability,
+    ) -> BoxFuture<'a, Result<Recorded, StoreError>> {
+        let (delivery, change) = (delivery.clone(), Box::new(change));
+        Box::pin(self.ask(move |reply| Request::Record {
+            delivery,
+            fence,
+            version,
+            change,
+            durability,
+            reply,
+        }))
+    }
+
+    fn operate(&self, operation: Operation) -> BoxFuture<'_, Result<Operated, StoreError>> {
+        let operation = Box::new(operation);
+        Box::pin(self.ask(|reply| Request::Operate { operation, reply }))
+    }
+
+    fn route(
+        &self,
+        uid: Uid,
+        entry: Entry,
+        deliveries: Vec<NewDelivery>,
+    ) -> BoxFuture<'_, Result<Vec<DeliveryId>, StoreError>> {
+        Box::pin(self.ask(move |reply| Request::Route { uid, entry, deliveries, reply }))
+    }
+
+    fn revision_put(
+        &self,
+        hash: RevisionHash,
+        text: Arc<str>,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.ask(move |reply| Request::Revision { hash, text, reply }))
+    }
+
+    fn revision_get(
+        &self,
+        hash: &RevisionHash,
+    ) -> BoxFuture<'_, Result<Option<Arc<str>>, StoreError>> {
+        let hash = hash.clone();
+        Box::pin(async move { self.shared.look(|state| state.revision(&hash).cloned()).await })
+    }
+
+    fn find(
+        &self,
+        id: &str,
+        source: Option<&SourceName>,
+    ) -> BoxFuture<'_, Result<Vec<Uid>, StoreError>> {
+        let (id, source) = (id.to_owned(), source.cloned());
+        Box::pin(async move { self.shared.look(|state| state.find(&id, source.as_ref())).await })
+    }
+
+    fn event(&self, uid: Uid) -> BoxFuture<'_, Result<Option<EventView>, StoreError>> {
+        Box::pin(async move {
+            let Some(outline) = self.shared.peek(|state| Outline::of(state, uid)) else {
+                return Ok(None);
+            };
+            // Nobody is shown what a power cut could still take back.
+            self.shared.until_durable(outline.touched + 1).await?;
+            outline.read(self.shared.facts()).map(Some)
+        })
+    }
+
+    fn list(
+        &self,
+        query: Query,
+        cursor: Option<u64>,
+        budget: Budget,
+    ) -> BoxFuture<'_, Result<Page, StoreError>> {
+        Box::pin(async move {
+            self.shared.look(|state| view::list(state, &query, cursor, budget)).await
+        })
+    }
+
+    fn summary(&self) -> BoxFuture<'_, Summary> {
+        Box::pin(async move {
+            let now = super::wait::moment(&*self.world.clock);
+            let mut summary = self.shared.peek(|state| view::summary(state, now));
+            summary.ready = match self.shared.refusing() {
+                None => Readiness::Ready,
+                Some(StoreError::Refusing(why)) => Readiness::Refusing(why),
+                Some(StoreError::Dead(why) | StoreError::Corrupt(why)) => Readiness::Dead(why),
+            };
+            summary
+        })
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.ask(|reply| Request::Close { reply }))
+    }
+}

@@ -1,12 +1,21 @@
 //! The disk as the journal sees it: a folder of files, written at positions and synced on purpose. The real one is a
 //! folder; the one in memory loses, reorders and tears what was not synced.
 
+mod folder;
+mod memory;
+
 use std::io;
 use std::sync::Arc;
 
-/// A folder of files by name. Every call blocks; the journal's own thread makes them.
+pub use folder::FolderDisk;
+pub use memory::{Cut, Fault, FaultKind, MemoryDisk};
+
+/// A folder of files by name; a name may hold one `/`. Every call blocks; the journal's own threads make them.
 pub trait Disk: Send + Sync + 'static {
+    /// The folder, as messages name it.
+    fn place(&self) -> String;
     /// Creates `name` with `bytes` zero-written and synced bytes, for later writes in place. `AlreadyExists` where it is.
+    /// What could not be finished is not left behind.
     fn prepare(&self, name: &str, bytes: u64) -> io::Result<()>;
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>>;
     /// Names in the folder, sorted.

@@ -1,0 +1,499 @@
+//! The loop around the writer's step: wait for requests, step, write once, sync once, acknowledge. Beside it, the spare
+//! segments are prepared. A failed write or sync ends it for good.
+
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+
+use tokio::sync::{Notify, watch};
+
+use super::JournalOptions;
+use super::recovery::{self, OpenError};
+use super::segment::{self, Segments};
+use super::writer::{Ack, Commit, Queues, Request, Step, Writer};
+use crate::store::fact::ReadFacts;
+use crate::store::state::State;
+use crate::store::wait::{moment, until_due};
+use crate::store::{Claim, StoreError};
+use crate::world::World;
+use crate::world::disk::Disk;
+
+/// Prepared segments beyond the active one. New events need one; outcomes may use it.
+const SPARES: usize = 2;
+const KEY: &str = "key";
+const KEY_BYTES: usize = 32;
+/// Of a volume, for a segment and for `min_free_disk`.
+const VOLUME_PART: u64 = 16;
+
+/// What the store's callers, the writer and the preparer share.
+pub(super) struct Shared {
+    disk: Arc<dyn Disk>,
+    world: World,
+    options: JournalOptions,
+    segments: Arc<Segments>,
+    state: Mutex<State>,
+    /// Only whoever commits locks it, and holds it while it writes.
+    desk: Mutex<Desk>,
+    inbox: Mutex<Inbox>,
+    /// Something came into the inbox.
+    arrived: Condvar,
+    /// A spare is wanted, or there may be room again.
+    wanted: Condvar,
+    progress: watch::Sender<Progress>,
+    changed: Notify,
+    /// Held until the store is dropped.
+    _lock: Box<dyn Send + Sync>,
+}
+
+struct Desk {
+    writer: Writer,
+    queues: Queues,
+}
+
+/// What one turn of the writer came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    Worked,
+    /// Nothing can be done before something arrives.
+    Idle,
+    Ended,
+}
+
+#[derive(Default)]
+struct Inbox {
+    queues: Queues,
+    spares: Vec<u64>,
+    next_spare: u64,
+    /// Why no spare can be prepared for now.
+    full: Option<String>,
+    /// Something changed since the last turn.
+    poked: bool,
+    stopped: bool,
+    closed: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Progress {
+    /// Facts below this number are durable.
+    durable: u64,
+    dead: Option<String>,
+}
+
+impl Shared {
+    pub(super) fn open(
+        disk: Arc<dyn Disk>,
+        mut options: JournalOptions,
+        world: World,
+    ) -> Result<Self, OpenError> {
+        let place = disk.place();
+        let io = |action: &str| {
+            let (place, action) = (place.clone(), action.to_owned());
+            move |source| OpenError::Io { place, action, source }
+        };
+        let lock = disk.lock().map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => OpenError::Locked { place: place.clone() },
+            _ => io("take the lock")(error),
+        })?;
+        let part = disk.total_bytes().map_err(io("ask for the size"))? / VOLUME_PART;
+        options.segment_bytes = options.segment_bytes.min(part).min(u64::from(u32::MAX));
+        options.min_free_disk = options.min_free_disk.min(part);
+        let key = open_key(&*disk, &world)?;
+        let now = moment(&*world.clock);
+        let segments = Arc::new(Segments::new(disk.clone()));
+        let recovered = recovery::recover(&disk, &segments, State::new(key), now)?;
+        let mut state = recovered.state;
+        let active = recovered.last + 1;
+        disk.prepare(&segment::name(active), options.segment_bytes)
+            .and_then(|()| disk.sync_folder())
+            .map_err(io("prepare a segment of the journal"))?;
+        let mut writer = Writer::new(
+            segments.clone(),
+            (active, options.segment_bytes),
+            (state.epoch + 1, recovered.next),
+            options.commit_bytes_max,
+            options.backlog_max,
+        );
+        let opened = writer
+            .open(&mut state, now)
+            .map_err(|error| io("apply the first fact")(io::Error::other(error)))?;
+        let mut durable = recovered.next;
+        if let Step::Commit(commit) = opened {
+            write(&segments, &commit).map_err(io("write the first batch"))?;
+            durable = commit.durable;
+        }
+        state.start(now);
+        Ok(Self {
+            disk,
+            world,
+            options,
+            segments,
+            state: Mutex::new(state),
+            desk: Mutex::new(Desk { writer, queues: Queues::default() }),
+            inbox: Mutex::new(Inbox { next_spare: active + 1, ..Inbox::default() }),
+            arrived: Condvar::new(),
+            wanted: Condvar::new(),
+            progress: watch::Sender::new(Progress { durable, dead: None }),
+            changed: Notify::new(),
+            _lock: lock,
+        })
+    }
+
+    pub(super) fn place(&self) -> String {
+        self.disk.place()
+    }
+
+    pub(super) fn facts(&self) -> &dyn ReadFacts {
+        &*self.segments
+    }
+
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().expect("no holder of this lock can panic")
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder of this lock can panic")
+    }
+
+    /// Puts a request into its queue, or refuses it where nobody will take it.
+    pub(super) fn enqueue(&self, request: Request) {
+        let mut inbox = self.inbox();
+        if inbox.closed || inbox.stopped || self.progress.borrow().dead.is_some() {
+            drop(inbox);
+            request.refuse(self.ended());
+            return;
+        }
+        match request {
+            Request::Accept { .. } => inbox.queues.ingest.push_back(request),
+            Request::Close { .. } => {
+                inbox.closed = true;
+                inbox.queues.first.push_back(request);
+            }
+            Request::Record { .. }
+            | Request::Operate { .. }
+            | Request::Route { .. }
+            | Request::Revision { .. } => inbox.queues.first.push_back(request),
+        }
+        inbox.poked = true;
+        drop(inbox);
+        self.arrived.notify_one();
+    }
+
+    /// Why new events are not taken, if they are not.
+    pub(super) fn refusing(&self) -> Option<StoreError> {
+        if let Some(why) = &self.progress.borrow().dead {
+            return Some(StoreError::Dead(why.clone()));
+        }
+        let inbox = self.inbox();
+        if inbox.closed || inbox.stopped {
+            return Some(StoreError::Refusing("it is closed".into()));
+        }
+        let full = inbox.full.as_ref().filter(|_| inbox.spares.is_empty());
+        if let Some(why) = full {
+            return Some(StoreError::Refusing(why.clone()));
+        }
+        drop(inbox);
+        let unfinished = self.state().counts.unfinished;
+        (unfinished >= self.options.backlog_max).then(|| {
+            StoreError::Refusing(format!(
+                "the backlog is full: {unfinished} deliveries are unfinished"
+            ))
+        })
+    }
+
+    /// What a request is told that came too late.
+    pub(super) fn ended(&self) -> StoreError {
+        match &self.progress.borrow().dead {
+            Some(why) => StoreError::Dead(why.clone()),
+            None => StoreError::Refusing("it is closed".into()),
+        }
+    }
+
+    pub(super) async fn died(&self) -> String {
+        let mut progress = self.progress.subscribe();
+        match progress.wait_for(|progress| progress.dead.is_some()).await {
+            Ok(progress) => progress.dead.clone().unwrap_or_default(),
+            // The sender lives as long as `self`.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    pub(super) async fn until_durable(&self, number: u64) -> Result<(), StoreError> {
+        let mut progress = self.progress.subscribe();
+        let reached = progress
+            .wait_for(|progress| progress.durable >= number || progress.dead.is_some())
+            .await
+            .map_err(|_| self.ended())?;
+        match &reached.dead {
+            Some(why) if reached.durable < number => Err(StoreError::Dead(why.clone())),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn peek<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&self.state())
+    }
+
+    /// What `look` saw, once all of it is durable.
+    pub(super) async fn look<T>(&self, look: impl FnOnce(&State) -> T) -> Result<T, StoreError> {
+        let (seen, number) = self.peek(|state| (look(state), state.next));
+        self.until_durable(number).await?;
+        Ok(seen)
+    }
+
+    pub(super) fn claim(&self, max: usize) -> Result<Vec<Claim>, StoreError> {
+        let progress = self.progress.borrow().clone();
+        if let Some(why) = progress.dead {
+            return Err(StoreError::Dead(why));
+        }
+        Ok(self.state().claim(max, progress.durable, moment(&*self.world.clock)))
+    }
+
+    pub(super) async fn wait(&self) {
+        until_due(&*self.world.clock, &self.changed, |now| {
+            let durable = self.progress.borrow().durable;
+            self.state().next_due(durable, now)
+        })
+        .await;
+    }
+
+    pub(super) fn stop(&self) {
+        self.inbox().stopped = true;
+        self.arrived.notify_all();
+        self.wanted.notify_all();
+    }
+
+    /// The writer's thread.
+    pub(super) fn write_until_stopped(&self) {
+        loop {
+            match self.commit_once() {
+                Turn::Worked => {}
+                Turn::Ended => return,
+                Turn::Idle => {
+                    let inbox = self.inbox();
+                    let inbox = self
+                        .arrived
+                        .wait_while(inbox, |inbox| !inbox.stopped && !inbox.poked)
+                        .expect("no holder of this lock can panic");
+                    if inbox.stopped {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// One step, one write, one sync, and then the acknowledgements.
+    pub(super) fn commit_once(&self) -> Turn {
+        let mut desk = self.desk.lock().expect("no holder of this lock can panic");
+        let Desk { writer, queues } = &mut *desk;
+        if self.progress.borrow().dead.is_some() {
+            return Turn::Ended;
+        }
+        let accepting = self.take_in(writer, queues);
+        let stepped = {
+            let now = moment(&*self.world.clock);
+            writer.step(&mut self.state(), queues, accepting, now)
+        };
+        match stepped {
+            Ok(Step::Commit(commit)) => self.commit(commit),
+            Ok(Step::Full) => match self.next_spare() {
+                Some(spare) => {
+                    writer.roll(spare);
+                    Turn::Worked
+                }
+                None => Turn::Idle,
+            },
+            Ok(Step::Idle) if writer.is_closing() => {
+                if let Some((commit, reply)) = writer.close() {
+                    self.commit(commit);
+                    let dead = self.progress.borrow().dead.clone();
+                    // Whoever asked may have gone away.
+                    drop(reply.send(dead.map_or(Ok(()), |why| Err(StoreError::Dead(why)))));
+                }
+                Turn::Ended
+            }
+            Ok(Step::Idle) => Turn::Idle,
+            Err(error) => {
+                self.die(format!("what was decided does not apply: {error}"), Vec::new());
+                Turn::Ended
+            }
+        }
+    }
+
+    /// Moves what arrived to the writer's desk. Answers whether new events may be taken.
+    fn take_in(&self, writer: &mut Writer, queues: &mut Queues) -> bool {
+        let mut inbox = self.inbox();
+        inbox.poked = false;
+        queues.first.append(&mut inbox.queues.first);
+        queues.ingest.append(&mut inbox.queues.ingest);
+        let accepting = !inbox.spares.is_empty();
+        let refusal = match &inbox.full {
+            _ if accepting => None,
+            Some(why) => Some(why.clone()),
+            None if inbox.closed => Some("it is closed".to_owned()),
+            // The next spare is on its way.
+            None => None,
+        };
+        drop(inbox);
+        if let Some(why) = refusal {
+            for request in queues.ingest.drain(..) {
+                request.refuse(StoreError::Refusing(why.clone()));
+            }
+            writer.refuse_carried(StoreError::Refusing(why));
+        }
+        accepting
+    }
+
+    fn commit(&self, commit: Commit) -> Turn {
+        if let Err(error) = write(&self.segments, &commit) {
+            let why = format!("writing to the journal in {} failed: {error}", self.place());
+            self.die(why, commit.acks);
+            return Turn::Ended;
+        }
+        self.progress.send_modify(|progress| progress.durable = commit.durable);
+        for ack in commit.acks {
+            ack(Ok(()));
+        }
+        self.changed.notify_waiters();
+        Turn::Worked
+    }
+
+    /// The end, for good: after a failed write or sync nobody knows what is on the medium.
+    fn die(&self, why: String, acks: Vec<Ack>) {
+        tracing::error!(error = %why, "the store has stopped");
+        self.progress.send_modify(|progress| progress.dead = Some(why.clone()));
+        let waiting = std::mem::take(&mut self.inbox().queues);
+        for ack in acks {
+            ack(Err(StoreError::Dead(why.clone())));
+        }
+        for request in waiting.first.into_iter().chain(waiting.ingest) {
+            request.refuse(StoreError::Dead(why.clone()));
+        }
+        self.changed.notify_waiters();
+    }
+
+    fn next_spare(&self) -> Option<u64> {
+        let mut inbox = self.inbox();
+        let spare = (!inbox.spares.is_empty()).then(|| inbox.spares.remove(0));
+        drop(inbox);
+        self.wanted.notify_one();
+        spare
+    }
+
+    /// The preparer's thread.
+    pub(super) fn prepare_until_stopped(&self) {
+        loop {
+            if self.prepare_once() {
+                continue;
+            }
+            let inbox = self.inbox();
+            if inbox.stopped {
+                return;
+            }
+            let enough = |inbox: &mut Inbox| !inbox.stopped && inbox.spares.len() >= SPARES;
+            if inbox.full.is_some() {
+                let waited = self.wanted.wait_timeout(inbox, self.options.space_retry);
+                drop(waited.expect("no holder of this lock can panic"));
+            } else {
+                let waited = self.wanted.wait_while(inbox, enough);
+                drop(waited.expect("no holder of this lock can panic"));
+            }
+        }
+    }
+
+    /// Prepares one spare segment, if one is wanted and there is room. Answers whether it did.
+    pub(super) fn prepare_once(&self) -> bool {
+        let segment = {
+            let inbox = self.inbox();
+            if inbox.stopped || inbox.spares.len() >= SPARES {
+                return false;
+            }
+            inbox.next_spare
+        };
+        let prepared = self.prepare(segment);
+        let mut inbox = self.inbox();
+        let was_full = inbox.full.is_some();
+        match prepared {
+            Ok(()) => {
+                inbox.spares.push(segment);
+                inbox.next_spare += 1;
+                inbox.full = None;
+                if was_full {
+                    tracing::info!("there is room for the journal again");
+                }
+            }
+            Err(why) => {
+                if !was_full {
+                    tracing::warn!(reason = %why, "no further segment of the journal can be prepared");
+                }
+                inbox.full = Some(why);
+            }
+        }
+        inbox.poked = true;
+        let done = inbox.full.is_none();
+        drop(inbox);
+        self.arrived.notify_one();
+        done
+    }
+
+    fn prepare(&self, segment: u64) -> Result<(), String> {
+        let JournalOptions { segment_bytes, min_free_disk, .. } = self.options;
+        let failed = |error: io::Error| {
+            format!(
+                "a segment of {segment_bytes} bytes cannot be prepared in {}: {error}",
+                self.place()
+            )
+        };
+        let free = self.disk.free_bytes().map_err(failed)?;
+        if free < segment_bytes.saturating_add(min_free_disk) {
+            return Err(format!(
+                "the disk of {} is full: {free} bytes are free, a further segment of {segment_bytes} bytes must leave {min_free_disk} (`limits.min_free_disk`)",
+                self.place()
+            ));
+        }
+        let name = segment::name(segment);
+        match self.disk.prepare(&name, segment_bytes) {
+            // Left from an attempt whose folder could not be synced.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            other => other,
+        }
+        .and_then(|()| self.disk.sync_folder())
+        .map_err(failed)
+    }
+}
+
+fn write(segments: &Segments, commit: &Commit) -> io::Result<()> {
+    let file = segments.file(commit.segment)?;
+    file.write_at(commit.offset, &commit.bytes)?;
+    file.sync_data()
+}
+
+/// The store's own key, made with it. Senders must not know it.
+fn open_key(disk: &dyn Disk, world: &World) -> Result<[u8; 16], OpenError> {
+    const DRAFT: &str = "key.new";
+    let place = disk.place();
+    let io = |source| OpenError::Io { place: place.clone(), action: "keep the key".into(), source };
+    let names = disk.list().map_err(io)?;
+    if !names.iter().any(|name| name == KEY) {
+        if names.iter().any(|name| segment::number(name).is_some()) {
+            return Err(OpenError::NoKey { place });
+        }
+        if names.iter().any(|name| name == DRAFT) {
+            disk.remove(DRAFT).map_err(io)?;
+        }
+        let mut key = [0; KEY_BYTES];
+        world.random.fill(&mut key);
+        disk.prepare(DRAFT, 0).map_err(io)?;
+        let file = disk.open(DRAFT).map_err(io)?;
+        file.write_at(0, &key).and_then(|()| file.sync_data()).map_err(io)?;
+        disk.rename(DRAFT, KEY).and_then(|()| disk.sync_folder()).map_err(io)?;
+    }
+    let file = disk.open(KEY).map_err(io)?;
+    let mut key = [0; KEY_BYTES + 1];
+    if file.read_at(0, &mut key).map_err(io)? != KEY_BYTES {
+        return Err(OpenError::NoKey { place });
+    }
+    // One half is for hashing identities; the other is kept for what will be sealed.
+    let mut half = [0; 16];
+    half.copy_from_slice(&key[..16]);
+    Ok(half)
+}

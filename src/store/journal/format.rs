@@ -1,0 +1,143 @@
+//! How batches stand in a segment. A batch is what one commit writes; a frame in it is one logical change: its facts are
+//! there together or not at all. Both prove themselves by a checksum, the frame so that one fact can be read alone.
+
+use crc32c::crc32c_append;
+
+use crate::store::codec::{self, DecodeError};
+use crate::store::fact::{Fact, Position};
+
+const MAGIC: [u8; 4] = *b"RTRJ";
+const FORMAT_VERSION: u16 = 1;
+/// Not zero, so that zeros never prove themselves.
+const SALT: u32 = 0x52_4a_31_c3;
+
+pub(crate) const HEADER_BYTES: usize = 48;
+/// Everything before the checksum, which covers it and the body.
+const CHECKED_HEADER_BYTES: usize = HEADER_BYTES - 4;
+const FRAME_HEADER_BYTES: usize = 8;
+
+/// Little-endian on disk: magic, format version, two bytes of zero, then these, then the checksum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) segment: u64,
+    /// Counts the writers that this journal has had.
+    pub(crate) epoch: u64,
+    /// Number of the batch's first fact.
+    pub(crate) first: u64,
+    /// All facts below this number were durable when the batch was written.
+    pub(crate) durable: u64,
+    /// Of the body.
+    pub(crate) length: u32,
+}
+
+/// Writes the header in front of the body that follows it in `batch`.
+pub(crate) fn seal(batch: &mut [u8], header: Header) {
+    batch[..4].copy_from_slice(&MAGIC);
+    batch[4..6].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+    batch[6..8].copy_from_slice(&[0, 0]);
+    batch[8..16].copy_from_slice(&header.segment.to_le_bytes());
+    batch[16..24].copy_from_slice(&header.epoch.to_le_bytes());
+    batch[24..32].copy_from_slice(&header.first.to_le_bytes());
+    batch[32..40].copy_from_slice(&header.durable.to_le_bytes());
+    batch[40..44].copy_from_slice(&header.length.to_le_bytes());
+    let crc = checksum(&batch[..CHECKED_HEADER_BYTES], &batch[HEADER_BYTES..]);
+    batch[44..48].copy_from_slice(&crc.to_le_bytes());
+}
+
+fn checksum(head: &[u8], body: &[u8]) -> u32 {
+    crc32c_append(crc32c_append(SALT, head), body)
+}
+
+/// Appends a frame with `facts`.
+pub(crate) fn frame(facts: &[Fact]) -> Vec<u8> {
+    let mut bytes = vec![0; FRAME_HEADER_BYTES];
+    for fact in facts {
+        codec::encode(fact, &mut bytes);
+    }
+    let length = (bytes.len() - FRAME_HEADER_BYTES) as u32;
+    bytes[..4].copy_from_slice(&length.to_le_bytes());
+    let crc = checksum(&bytes[..4], &bytes[FRAME_HEADER_BYTES..]);
+    bytes[4..8].copy_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
+/// Length of the frame whose first bytes are given, header included.
+pub(crate) fn frame_length(head: &[u8]) -> Option<usize> {
+    let length: [u8; 4] = head.get(..4)?.try_into().ok()?;
+    Some(FRAME_HEADER_BYTES + u32::from_le_bytes(length) as usize)
+}
+
+/// The body of a whole frame, if it proves itself.
+pub(crate) fn frame_body(frame: &[u8]) -> Option<&[u8]> {
+    let (head, body) = frame.split_at_checked(FRAME_HEADER_BYTES)?;
+    let crc: [u8; 4] = head[4..8].try_into().ok()?;
+    (frame_length(head)? == frame.len() && checksum(&head[..4], body) == u32::from_le_bytes(crc))
+        .then_some(body)
+}
+
+/// What stands at a place of a segment.
+pub(crate) enum Found<'a> {
+    Batch(Header, &'a [u8]),
+    /// A batch that proves itself and has a later format.
+    Newer(u16),
+    Nothing,
+}
+
+/// The batch at `offset`, if one proves itself there.
+pub(crate) fn batch_at(segment: &[u8], offset: usize) -> Found<'_> {
+    let Some(bytes) = segment.get(offset..) else { return Found::Nothing };
+    let Some((head, rest)) = bytes.split_at_checked(HEADER_BYTES) else { return Found::Nothing };
+    if head[..4] != MAGIC {
+        return Found::Nothing;
+    }
+    let long = |at: usize| {
+        u64::from_le_bytes(head[at..at + 8].try_into().expect("eight bytes are eight bytes"))
+    };
+    let short = |at: usize| {
+        u32::from_le_bytes(head[at..at + 4].try_into().expect("four bytes are four bytes"))
+    };
+    let length = short(40);
+    let Some(body) = rest.get(..length as usize) else { return Found::Nothing };
+    if checksum(&head[..CHECKED_HEADER_BYTES], body) != short(44) {
+        return Found::Nothing;
+    }
+    let version = u16::from_le_bytes([head[4], head[5]]);
+    if version != FORMAT_VERSION {
+        return Found::Newer(version);
+    }
+    let header =
+        Header { segment: long(8), epoch: long(16), first: long(24), durable: long(32), length };
+    Found::Batch(header, body)
+}
+
+/// A later batch that proves itself, searched byte by byte from `offset`.
+pub(crate) fn next_batch(segment: &[u8], offset: usize) -> Option<(usize, Header)> {
+    let candidates = offset..segment.len().saturating_sub(HEADER_BYTES);
+    candidates.filter(|at| segment[*at..].starts_with(&MAGIC)).find_map(|at| {
+        match batch_at(segment, at) {
+            Found::Batch(header, _) => Some((at, header)),
+            Found::Newer(_) | Found::Nothing => None,
+        }
+    })
+}
+
+/// The facts of a batch's body, with their positions. `at`: where the body begins.
+pub(crate) fn facts_of(
+    body: &[u8],
+    segment: u64,
+    at: usize,
+) -> Result<Vec<(Position, Fact)>, DecodeError> {
+    let mut facts = Vec::new();
+    let mut rest = body;
+    while !rest.is_empty() {
+        let length = frame_length(rest).ok_or(DecodeError::Short)?;
+        let (frame, after) = rest.split_at_checked(length).ok_or(DecodeError::Short)?;
+        let offset = (at + body.len() - rest.len()) as u32;
+        let frame = frame_body(frame).ok_or(DecodeError::Short)?;
+        for (fact, index) in codec::decode_all(frame)?.into_iter().zip(0..) {
+            facts.push((Position { segment, offset, index }, fact));
+        }
+        rest = after;
+    }
+    Ok(facts)
+}

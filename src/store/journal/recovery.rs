@@ -1,0 +1,211 @@
+//! Opening: from the files to the state. Tells a torn tail, which a crash leaves, from damage, which needs a person.
+
+use std::io;
+use std::sync::Arc;
+
+use super::format::{self, Found};
+use super::segment::{self, Segments};
+use crate::store::StoreError;
+use crate::store::codec::DecodeError;
+use crate::store::fact::Fact;
+use crate::store::state::{Moment, State};
+use crate::world::disk::Disk;
+
+/// Why a store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(
+        "the data folder {place} is in use by another router; stop that one, or set `store.path` to another folder"
+    )]
+    Locked { place: String },
+    #[error("cannot {action} in the data folder {place}: {source}")]
+    Io { place: String, action: String, source: io::Error },
+    #[error(
+        "the journal is damaged: segment {segment}, offset {offset}: {why}; nothing was changed. Restore the folder {place} from a backup, or move it away to begin anew"
+    )]
+    Corrupt { place: String, segment: u64, offset: u64, why: String },
+    #[error(
+        "segment {segment} of the journal is missing in the data folder {place}; restore the file {file} from a backup"
+    )]
+    Missing { place: String, segment: u64, file: String },
+    #[error(
+        "segment {segment} of the journal in {place} was written by a newer router ({why}); run that version"
+    )]
+    Newer { place: String, segment: u64, why: String },
+    #[error(
+        "the key of the store, {place}/key, is missing or has the wrong length, and there is a journal; restore it from a backup"
+    )]
+    NoKey { place: String },
+}
+
+/// What the files said.
+pub(crate) struct Recovered {
+    pub(crate) state: State,
+    /// Number of the next fact.
+    pub(crate) next: u64,
+    /// The newest segment that holds anything; 0: none.
+    pub(crate) last: u64,
+}
+
+struct Walk<'a> {
+    disk: &'a Arc<dyn Disk>,
+    segments: &'a Segments,
+    state: State,
+    now: Moment,
+    next: u64,
+    clean: bool,
+    /// The newest segment with a batch, and where its batches end.
+    last: Option<(u64, usize)>,
+}
+
+/// Reads all segments, mends the tail, and leaves nothing that another crash could lose.
+pub(crate) fn recover(
+    disk: &Arc<dyn Disk>,
+    segments: &Segments,
+    state: State,
+    now: Moment,
+) -> Result<Recovered, OpenError> {
+    let place = disk.place();
+    let io = |action: &str| {
+        let (place, action) = (place.clone(), action.to_owned());
+        move |source| OpenError::Io { place, action, source }
+    };
+    let names = disk.list().map_err(io("list the files"))?;
+    let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment::number(name)).collect();
+    numbers.sort_unstable();
+    let mut walk = Walk { disk, segments, state, now, next: 0, clean: true, last: None };
+    let mut missing: Vec<u64> = Vec::new();
+    let mut expected = 1;
+    for &number in &numbers {
+        // The bound keeps a name made up by hand from filling the memory.
+        missing.extend((expected..number).take(1_000_000));
+        walk.segment(number, expected == number)?;
+        expected = number + 1;
+    }
+    let last = walk.last.map_or(0, |(segment, _)| segment);
+    for segment in missing {
+        if segment <= last && !walk.state.retired.contains(&segment) {
+            let file = segment::name(segment);
+            return Err(OpenError::Missing { place, segment, file });
+        }
+    }
+    if let Some((segment, end)) = walk.last {
+        if walk.clean {
+            // What was prepared and not used is given back.
+            let file = segments.file(segment).map_err(io("open the last segment"))?;
+            file.truncate(end as u64).map_err(io("shorten the last segment"))?;
+        } else {
+            walk.copy_last(segment, end).map_err(io("copy the last segment"))?;
+        }
+    }
+    for &number in numbers.iter().filter(|number| **number > last) {
+        disk.remove(&segment::name(number)).map_err(io("remove an unused segment"))?;
+        segments.forget(number);
+    }
+    Ok(Recovered { state: walk.state, next: walk.next, last })
+}
+
+impl Walk<'_> {
+    /// Applies what stands in one segment. `follows`: the segment before it was read too.
+    fn segment(&mut self, number: u64, follows: bool) -> Result<(), OpenError> {
+        let place = self.disk.place();
+        let bytes = self.bytes(number).map_err(|source| OpenError::Io {
+            place: place.clone(),
+            action: format!("read segment {number}"),
+            source,
+        })?;
+        let corrupt = |offset: usize, why: String| OpenError::Corrupt {
+            place: place.clone(),
+            segment: number,
+            offset: offset as u64,
+            why,
+        };
+        let newer = |why: String| OpenError::Newer { place: place.clone(), segment: number, why };
+        let mut offset = 0;
+        let mut first_batch = true;
+        loop {
+            let (header, body) = match format::batch_at(&bytes, offset) {
+                Found::Batch(header, body) => (header, body),
+                Found::Newer(version) => return Err(newer(format!("journal format {version}"))),
+                Found::Nothing => break,
+            };
+            if header.segment != number {
+                let why = format!("a batch of segment {} stands here", header.segment);
+                return Err(corrupt(offset, why));
+            }
+            if first_batch && !follows {
+                // What was retired before it is not there to be counted.
+                self.next = self.next.max(header.first);
+            }
+            if header.first != self.next {
+                let why = format!("fact {} was expected, and {} follows", self.next, header.first);
+                return Err(corrupt(offset, why));
+            }
+            if header.epoch < self.state.epoch {
+                return Err(corrupt(offset, "it was written by an earlier writer".into()));
+            }
+            let body_at = offset + format::HEADER_BYTES;
+            let facts = format::facts_of(body, number, body_at).map_err(|error| match error {
+                DecodeError::Newer { .. } => newer(error.to_string()),
+                DecodeError::Broken { .. } | DecodeError::Short => {
+                    corrupt(offset, error.to_string())
+                }
+            })?;
+            for (at, fact) in facts {
+                let applied = self.state.apply(&fact, at, self.next, self.now, self.segments);
+                applied.map_err(|error: StoreError| corrupt(offset, error.to_string()))?;
+                self.next += 1;
+                self.clean = fact == Fact::Closed;
+            }
+            first_batch = false;
+            offset = body_at + body.len();
+            self.last = Some((number, offset));
+        }
+        let tail = bytes.get(offset..).unwrap_or_default();
+        if tail.iter().all(|byte| *byte == 0) {
+            return Ok(());
+        }
+        if let Some((at, later)) = format::next_batch(&bytes, offset)
+            && later.durable > self.next
+        {
+            let why = format!(
+                "the batch here does not prove itself, and a later one at {at} says that it had been synced"
+            );
+            return Err(corrupt(offset, why));
+        }
+        self.clean = false;
+        tracing::warn!(
+            segment = number,
+            offset,
+            "the journal's tail is torn: what was being written when the router ended was never acknowledged, and is cut"
+        );
+        Ok(())
+    }
+
+    fn bytes(&self, number: u64) -> io::Result<Vec<u8>> {
+        let file = self.segments.file(number)?;
+        let mut bytes = vec![0; file.len()? as usize];
+        let count = file.read_at(0, &mut bytes)?;
+        bytes.truncate(count);
+        Ok(bytes)
+    }
+
+    /// What was written but not synced may be in the page cache alone. So the last segment is written anew and synced,
+    /// before anything in it is relied on. Positions stay what they are.
+    fn copy_last(&self, number: u64, end: usize) -> io::Result<()> {
+        const COPY: &str = "journal/recovering";
+        let bytes = self.bytes(number)?;
+        match self.disk.remove(COPY) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        self.disk.prepare(COPY, 0)?;
+        let file = self.disk.open(COPY)?;
+        file.write_at(0, &bytes[..end])?;
+        file.sync_data()?;
+        self.disk.rename(COPY, &segment::name(number))?;
+        self.disk.sync_folder()?;
+        self.segments.forget(number);
+        Ok(())
+    }
+}
