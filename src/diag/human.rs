@@ -52,16 +52,19 @@ fn group<'a>(files: &'a Files, diagnostic: &'a Diagnostic) -> Group<'a> {
         level.primary_title(clean(&diagnostic.message)).id(diagnostic.code.as_str()),
     );
     // The diagnostic's own file first, then those that only explain it.
-    let mut others: Vec<_> = diagnostic.related.iter().map(|(span, _)| span.file).collect();
-    others.retain(|file| *file != diagnostic.span.file);
-    others.dedup();
+    let others: BTreeSet<_> = diagnostic
+        .related
+        .iter()
+        .map(|(span, _)| span.file)
+        .filter(|file| *file != diagnostic.span.file)
+        .collect();
     for file in std::iter::once(diagnostic.span.file).chain(others) {
         let source = files.get(file);
         if source.text.is_empty() {
-            group = group.element(Origin::path(files.shown(file)));
+            group = group.element(Origin::path(clean(&files.shown(file))));
             continue;
         }
-        let mut snippet = Snippet::source(&*source.text).path(files.shown(file));
+        let mut snippet = Snippet::source(&*source.text).path(clean(&files.shown(file)));
         if file == diagnostic.span.file {
             let annotation = AnnotationKind::Primary.span(range(files, diagnostic.span));
             snippet = snippet.annotation(match diagnostic.label.as_str() {
@@ -140,6 +143,24 @@ mod tests {
     fn json() {
         let (files, diagnostics) = example();
         insta::assert_snapshot!(super::super::json::render(&files, &diagnostics));
+    }
+
+    /// The place in the header is the one that machines get.
+    #[test]
+    fn columns_agree() {
+        for text in ["a: \t日本 x", "ü: 'é' x", "a: 👩‍👩‍👧 x", "a: 1\r\nb: x", "\u{301}x"]
+        {
+            let mut files = Files::new("");
+            let file = files.add("a.yaml", text);
+            let at = text.rfind('x').unwrap();
+            let span = Span::new(file, at..at + 1);
+            let shown = render(&files, &[Diagnostic::new(Code::UnknownKey, span, "x")], false);
+            let (start, _) = place::of(&files, span);
+            assert!(
+                shown.contains(&format!("--> a.yaml:{}:{}\n", start.line, start.column)),
+                "{text:?} {start:?} {shown}"
+            );
+        }
     }
 
     #[test]
