@@ -3,6 +3,7 @@
 
 mod judge;
 mod revision;
+mod step;
 mod work;
 
 use std::panic::AssertUnwindSafe;
@@ -217,3 +218,6 @@ async fn carry_out(shared: Arc<Shared>, claim: Claim, slot: OwnedSemaphorePermit
     }
     drop(slot);
 }
+
+#[cfg(test)]
+mod tests;

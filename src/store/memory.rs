@@ -55,6 +55,24 @@ impl MemoryStore {
         Self { world, backlog_max, inner: Mutex::new(inner), changed: Notify::new() }
     }
 
+    /// The store that a restart would find: the same facts, read anew, and nobody holds anything.
+    #[cfg(test)]
+    pub(crate) fn reopened(&self) -> Result<Self, StoreError> {
+        let facts = List(self.lock().facts.0.clone());
+        let mut state = State::new([0; 16]);
+        for (number, fact) in facts.0.iter().enumerate() {
+            let at = Position { segment: 0, offset: number as u32, index: 0 };
+            state.apply(fact, at, number as u64, self.now(), &facts)?;
+        }
+        state.start(self.now());
+        Ok(Self {
+            world: self.world.clone(),
+            backlog_max: self.backlog_max,
+            inner: Mutex::new(Inner { state, facts, closed: false }),
+            changed: Notify::new(),
+        })
+    }
+
     fn now(&self) -> Moment {
         Moment { wall: self.world.clock.now(), monotonic: self.world.clock.monotonic() }
     }
