@@ -4,6 +4,7 @@ pub mod check;
 pub mod demo;
 pub mod events;
 pub mod providers;
+pub mod running;
 pub mod schema;
 pub mod send;
 pub mod serve;
