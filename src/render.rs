@@ -4,17 +4,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method};
+use http::header::{CONTENT_TYPE, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use jiff::Timestamp;
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json, json};
+use sha2::{Digest, Sha256};
 use url::Url;
 
-use crate::config::{Destination, Resolved, Route, Step};
+use crate::config::{Call, Destination, DestinationUrl, Idempotency, Resolved, Route, Step};
 use crate::delivery::state::IdempotencyKey;
 use crate::envelope::Envelope;
 use crate::name::{Lane, RouteName, StepName};
-use crate::template::RenderError;
+use crate::template::body::BodyTemplate;
 use crate::template::context::Context;
+use crate::template::{RenderError, Template};
+
+const AGENT: &str = concat!("router/", env!("CARGO_PKG_VERSION"));
+const CORRELATION_HEADER: HeaderName = HeaderName::from_static("x-correlation-id");
 
 /// A request as it will leave, secrets in it, and its redacted likeness. The destination's `auth` is not in it: `call`
 /// adds it.
@@ -57,17 +63,284 @@ pub fn render_call(
     body: &Bytes,
     resolved: &Resolved,
 ) -> Result<OutgoingRequest, RenderError> {
-    let _ = (step, route, context, key, body, resolved);
-    todo!()
+    let call = &step.call;
+    let real = compose(step, context, key, body, resolved)?;
+    let secret_url = call.to.as_ref().is_some_and(|to| matches!(to.url, DestinationUrl::Secret(_)));
+    let mut shown = if reads_secrets(call) {
+        match compose(step, &context.redacted(), key, body, resolved) {
+            Ok(redacted) => show(call, &redacted),
+            // A stand-in cannot always take a secret's place, in `b64decode` for one: then nothing is shown.
+            Err(_) => Shown {
+                method: call.method.to_string(),
+                url: "[secret]".to_owned(),
+                headers: Vec::new(),
+                body: "[secret]".to_owned(),
+            },
+        }
+    } else {
+        show(call, &real)
+    };
+    if secret_url {
+        shown.url = "[secret]".to_owned();
+    }
+    let secrets = route.secrets.iter().filter_map(|(name, at)| Some((name, resolved.secret(at)?)));
+    for (name, secret) in secrets.filter(|(_, secret)| !secret.expose().is_empty()) {
+        let hide = |text: &mut String| {
+            if text.contains(secret.expose()) {
+                *text = text.replace(secret.expose(), &format!("[secret {name}]"));
+            }
+        };
+        hide(&mut shown.url);
+        hide(&mut shown.body);
+        shown.headers.iter_mut().for_each(|(_, value)| hide(value));
+    }
+    let digest = digest(&shown, matches!(call.body, BodyTemplate::Raw).then_some(&real.body));
+    let lane = match &call.to {
+        Some(destination) => destination.lane.clone(),
+        None => lane_of(&real.url),
+    };
+    Ok(OutgoingRequest {
+        method: call.method.clone(),
+        url: real.url,
+        headers: real.headers,
+        body: real.body,
+        shown,
+        digest,
+        destination: call.to.clone(),
+        lane,
+        key: key.cloned(),
+        timeout: step.timeout,
+    })
+}
+
+struct Composed {
+    url: Url,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+fn compose(
+    step: &Step,
+    context: &Context,
+    key: Option<&IdempotencyKey>,
+    event_body: &Bytes,
+    resolved: &Resolved,
+) -> Result<Composed, RenderError> {
+    let call = &step.call;
+    let url = url(call, context, resolved)?;
+    let mut headers = HeaderMap::new();
+    let (body, content_type) = body(&call.body, context, event_body)?;
+    let body_type = match &call.body {
+        // The body as it came keeps the type that it came with.
+        BodyTemplate::Raw => context.text("headers", "content-type"),
+        _ => content_type.map(str::to_owned),
+    };
+    if let Some(value) = body_type.and_then(|value| HeaderValue::try_from(value).ok()) {
+        headers.insert(CONTENT_TYPE, value);
+    }
+    headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+    if let Some(id) = context.text("%correlation", "id")
+        && let Ok(value) = HeaderValue::try_from(id)
+    {
+        headers.insert(CORRELATION_HEADER, value);
+    }
+    let declared = call.to.as_ref().map_or(&Idempotency::Unknown, |to| &to.idempotency);
+    if let Some(key) = key.filter(|_| call.method != Method::GET) {
+        let name = match declared {
+            Idempotency::Header(name) => Some(name.clone()),
+            Idempotency::Unknown => Some(HeaderName::from_static("idempotency-key")),
+            Idempotency::Body | Idempotency::None => None,
+        };
+        if let Some(name) = name {
+            let value = HeaderValue::try_from(&key.text).map_err(|_| RenderError {
+                message: "the key cannot be sent as a header".to_owned(),
+                expression: "idempotency_key".to_owned(),
+            })?;
+            headers.insert(name, value);
+        }
+    }
+    for (name, template) in &call.headers {
+        if let Some(text) = template.render_text(context)? {
+            let value = HeaderValue::try_from(&text).map_err(|_| RenderError {
+                message: format!("the header {name} must not hold line breaks or other controls"),
+                expression: template.text().to_owned(),
+            })?;
+            headers.insert(name.clone(), value);
+        }
+    }
+    Ok(Composed { url, headers, body })
+}
+
+fn url(call: &Call, context: &Context, resolved: &Resolved) -> Result<Url, RenderError> {
+    let fail = |message: String| RenderError { message, expression: call.url.text().to_owned() };
+    let rendered = call.url.render(context)?;
+    let mut url = match &call.to {
+        None => Url::parse(&rendered)
+            .map_err(|error| fail(format!("the URL cannot be read: {error}")))?,
+        Some(destination) => {
+            let mut base = match &destination.url {
+                DestinationUrl::Plain(url) => url.clone(),
+                DestinationUrl::Secret(reference) => {
+                    let text = resolved.secret(reference).ok_or_else(|| {
+                        fail(format!("the URL of `{}` is not set", destination.lane))
+                    })?;
+                    // What is wrong with a secret URL is not told in its own words.
+                    Url::parse(text.expose()).map_err(|_| {
+                        fail(format!("the URL of `{}` cannot be read", destination.lane))
+                    })?
+                }
+            };
+            join(&mut base, &rendered);
+            base
+        }
+    };
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(fail("a URL begins with http:// or https://".to_owned()));
+    }
+    let mut pairs = Vec::new();
+    for (name, template) in &call.query {
+        for value in texts(template, context)? {
+            pairs.push((name.as_str(), value));
+        }
+    }
+    if !pairs.is_empty() {
+        url.query_pairs_mut().extend_pairs(pairs);
+    }
+    url.set_fragment(None);
+    Ok(url)
+}
+
+/// Appends a path and query; `""` leaves the destination's URL as it is.
+fn join(base: &mut Url, rendered: &str) {
+    let rendered = rendered.split('#').next().unwrap_or_default();
+    let (path, query) = match rendered.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (rendered, None),
+    };
+    if !path.is_empty() {
+        let start = base.path().trim_end_matches('/').to_owned();
+        let slash = if path.starts_with('/') { "" } else { "/" };
+        base.set_path(&format!("{start}{slash}{path}"));
+    }
+    match (query, base.query().map(str::to_owned)) {
+        (Some(query), Some(own)) if !own.is_empty() => {
+            base.set_query(Some(&format!("{own}&{query}")));
+        }
+        (Some(query), _) => base.set_query(Some(query)),
+        (None, _) => {}
+    }
+}
+
+fn body(
+    body: &BodyTemplate,
+    context: &Context,
+    event_body: &Bytes,
+) -> Result<(Bytes, Option<&'static str>), RenderError> {
+    Ok(match body {
+        BodyTemplate::None => (Bytes::new(), None),
+        BodyTemplate::Raw => (event_body.clone(), None),
+        BodyTemplate::Json(json) => {
+            let json = json.render(context)?.unwrap_or(Json::Null);
+            (Bytes::from(json.to_string()), Some("application/json"))
+        }
+        BodyTemplate::Text(template) => {
+            let text = template.render_text(context)?.unwrap_or_default();
+            (Bytes::from(text), Some("text/plain; charset=utf-8"))
+        }
+        BodyTemplate::Form(entries) => {
+            let mut form = url::form_urlencoded::Serializer::new(String::new());
+            for (name, template) in entries {
+                for value in texts(template, context)? {
+                    form.append_pair(name, &value);
+                }
+            }
+            (Bytes::from(form.finish()), Some("application/x-www-form-urlencoded"))
+        }
+    })
+}
+
+/// The values of one parameter: a list repeats it, one that is left out has none.
+fn texts(template: &Template, context: &Context) -> Result<Vec<String>, RenderError> {
+    match template.render(context)? {
+        None => Ok(Vec::new()),
+        Some(Json::Array(items)) => {
+            items.iter().map(|item| template.text_of(item)).collect::<Result<_, _>>()
+        }
+        Some(value) => Ok(vec![template.text_of(&value)?]),
+    }
+}
+
+fn reads_secrets(call: &Call) -> bool {
+    !call.url.reads().secrets.is_empty()
+        || call.headers.iter().any(|(_, template)| !template.secrets().is_empty())
+        || call.query.iter().any(|(_, template)| !template.secrets().is_empty())
+        || call.body.templates().iter().any(|template| !template.secrets().is_empty())
+}
+
+fn show(call: &Call, composed: &Composed) -> Shown {
+    let headers = composed.headers.iter().map(|(name, value)| {
+        (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+    });
+    let body = match std::str::from_utf8(&composed.body) {
+        Ok(text) => text.to_owned(),
+        Err(_) => format!("[{} bytes]", composed.body.len()),
+    };
+    Shown {
+        method: call.method.to_string(),
+        url: composed.url.to_string(),
+        headers: headers.collect(),
+        body,
+    }
+}
+
+/// Over what is shown, so that it never tells two secrets apart; a raw body counts by its own bytes.
+fn digest(shown: &Shown, raw: Option<&Bytes>) -> String {
+    let mut hash = Sha256::new();
+    let mut part = |bytes: &[u8]| {
+        hash.update((bytes.len() as u64).to_be_bytes());
+        hash.update(bytes);
+    };
+    part(shown.method.as_bytes());
+    part(shown.url.as_bytes());
+    for (name, value) in &shown.headers {
+        part(name.as_bytes());
+        part(value.as_bytes());
+    }
+    part(raw.map_or(shown.body.as_bytes(), |raw| raw));
+    hex::encode(hash.finalize())
+}
+
+/// What calls with a whole URL share: `scheme://host:port`.
+fn lane_of(url: &Url) -> Lane {
+    let host = url.host_str().unwrap_or_default();
+    let port = url.port_or_known_default().unwrap_or_default();
+    Lane::from(format!("{}://{host}:{port}", url.scheme()))
 }
 
 /// The step's explicit key; `None` where the step names none (then the key is derived).
 pub fn explicit_key(step: &Step, context: &Context) -> Result<Option<IdempotencyKey>, RenderError> {
-    let _ = (step, context);
-    todo!()
+    let Some(template) = &step.idempotency_key else { return Ok(None) };
+    let fail = |message: &str| RenderError {
+        message: message.to_owned(),
+        expression: template.text().to_owned(),
+    };
+    match template.render_text(context)? {
+        None => Err(fail("a key cannot be left out")),
+        Some(text) if text.trim().is_empty() => Err(fail("the key is empty")),
+        Some(text) => Ok(Some(IdempotencyKey { text: sendable(text), explicit: true })),
+    }
 }
 
-/// The key of a step that names none.
+const KEY_BYTES_MAX: usize = 255;
+
+/// A key that every destination can take: visible ASCII of at most 255 bytes, else its SHA-256.
+fn sendable(text: String) -> String {
+    let safe = text.bytes().all(|b| (0x21..=0x7e).contains(&b) || b == b' ')
+        && text.trim().len() == text.len();
+    if safe && text.len() <= KEY_BYTES_MAX { text } else { hex::encode(Sha256::digest(text)) }
+}
+
+/// The key of a step that names none. Generation n > 1 is the first key followed by `~n`.
 pub fn derived_key(
     key_base: &str,
     route: &RouteName,
@@ -75,8 +348,14 @@ pub fn derived_key(
     element: Option<u32>,
     generation: u32,
 ) -> String {
-    let _ = (key_base, route, step, element, generation);
-    todo!()
+    let mut hash = Sha256::new();
+    let element = element.map_or_else(String::new, |element| element.to_string());
+    for part in [key_base, route.as_str(), step.as_str(), &element] {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    let first = hex::encode(hash.finalize());
+    if generation > 1 { format!("{first}~{generation}") } else { first }
 }
 
 /// Roots `event payload headers query path env secrets delivery`; the engine adds fields, steps, response and
@@ -90,6 +369,41 @@ pub fn event_context(
     attempt: u32,
     now: Timestamp,
 ) -> Context {
-    let _ = (envelope, payload, route, resolved, delivery_id, attempt, now);
-    todo!()
+    let mut context = Context::new(now, delivery_id);
+    context.set(
+        "event",
+        &json!({
+            "id": envelope.event_id.as_str(),
+            "type": envelope.event_type,
+            "source": envelope.source.as_str(),
+            "occurred_at": envelope.occurred_at.map(|at| at.to_string()),
+            "received_at": envelope.received_at.to_string(),
+        }),
+    );
+    context.set("payload", payload);
+    context.set("headers", &object(&envelope.headers));
+    context.set("query", &object(&envelope.query));
+    context.set("path", &object(&envelope.path));
+    context.set("delivery", &json!({ "id": delivery_id, "attempt": attempt }));
+    context.set("%correlation", &json!({ "id": envelope.correlation_id.as_str() }));
+    let env = route.env.iter().map(|(name, var)| {
+        let value = resolved.env.get(&var.variable).or(var.default.as_ref());
+        (name.clone(), value.map_or(Json::Null, |value| Json::from(value.as_str())))
+    });
+    context.set("env", &Json::Object(env.collect()));
+    for (name, reference) in &route.secrets {
+        if let Some(value) = resolved.secret(reference) {
+            context.set_secret(name, value.clone());
+        }
+    }
+    context
+}
+
+/// Name → value; of a repeated name the first counts.
+fn object(pairs: &[(String, String)]) -> Json {
+    let mut out = Map::with_capacity(pairs.len());
+    for (name, value) in pairs {
+        out.entry(name.as_str()).or_insert_with(|| Json::from(value.as_str()));
+    }
+    Json::Object(out)
 }

@@ -77,6 +77,12 @@ impl Context {
         context
     }
 
+    /// A text beneath a root, where there is one.
+    pub(crate) fn text(&self, root: &str, key: &str) -> Option<String> {
+        let cell = self.lookup(root, &[PathKey::Name(key.to_owned())]).ok()?;
+        cell.value.as_str().map(str::to_owned)
+    }
+
     pub(super) fn is_redacted(&self) -> bool {
         self.roots.redacted
     }

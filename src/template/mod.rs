@@ -84,6 +84,12 @@ impl Template {
         })
     }
 
+    /// The text of a value that this template gave.
+    pub(crate) fn text_of(&self, json: &Json) -> Result<String, RenderError> {
+        value::text_of(json)
+            .map_err(|message| RenderError { message, expression: self.text.clone() })
+    }
+
     fn joined(&self, context: &Context) -> Result<Option<String>, RenderError> {
         match &self.body {
             Body::Blocks(blocks) => blocks.render(context).map(Some),
