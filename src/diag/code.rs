@@ -33,6 +33,7 @@ codes! {
     UnreadableFile = "R003", "unreadable-file", Error;
     NoRoutes = "R004", "no-routes", Error;
     IgnoredFile = "R005", "ignored-file", Warning;
+    SwallowedTemplate = "R006", "swallowed-template", Warning;
     UnknownKey = "R012", "unknown-key", Error;
     MissingKey = "R013", "missing-key", Error;
     WrongType = "R014", "wrong-type", Error;

@@ -200,6 +200,13 @@ impl<'t> Builder<'t> {
             return self.as_written(range);
         }
         let raw = self.text.get(range.clone()).unwrap_or("");
+        if style == ScalarStyle::Plain {
+            self.diagnostics.extend(fault::swallowed_by_comment(
+                self.file,
+                self.text,
+                range.clone(),
+            ));
+        }
         let (inner, inner_start, align_style) = match style {
             ScalarStyle::Plain => (raw, range.start, Style::Bare),
             ScalarStyle::SingleQuoted => (unquoted(raw), range.start + 1, Style::Single),

@@ -33,6 +33,13 @@ pub(super) fn explain(file: FileId, text: &str, error: &ScanError) -> Diagnostic
                     "this text holds a second `:` and is not quoted".to_owned(),
                     "quote the whole value: \"a: b\"; or start a mapping on the next line, indented further",
                 )
+            } else if let Some(glued) = glued_key(text, at) {
+                let key = text.get(glued.clone()).unwrap_or("").to_owned();
+                fault(
+                    glued,
+                    format!("`{key}` needs a space after its `:`"),
+                    &format!("write `{key} …`"),
+                )
             } else {
                 fault(
                     line_words(text, at),
@@ -146,14 +153,36 @@ pub(super) fn unquoted_template(file: FileId, text: &str, at: usize, flow: bool)
     };
     let length = template + tail.trim_end().len();
     let value = line.get(..length).unwrap_or(line);
-    let quote = if value.contains('"') && !value.contains('\'') { '\'' } else { '"' };
     Diagnostic::new(
         Code::YamlSyntax,
         Span::new(file, at..at + length),
         "a value that starts with `{{` must be quoted",
     )
     .label("YAML reads a mapping here")
-    .help(format!("quote the whole value: {quote}{value}{quote}"))
+    .help(format!("quote the whole value: {}", quoted(value)))
+}
+
+/// `text: Order #{{ … }}`: the template is a comment, and nothing else would say so.
+pub(super) fn swallowed_by_comment(
+    file: FileId,
+    text: &str,
+    plain: Range<usize>,
+) -> Option<Diagnostic> {
+    let rest = text.get(plain.end..)?.lines().next()?;
+    let comment = rest.trim_start();
+    if !comment.starts_with('#') || !comment.contains("{{") {
+        return None;
+    }
+    let start = plain.end + (rest.len() - comment.len());
+    let value = text.get(plain.start..start + comment.len())?.trim_end();
+    let span = Span::new(file, start..start + comment.trim_end().len());
+    let diagnostic =
+        Diagnostic::new(Code::SwallowedTemplate, span, "this part of the text is a comment")
+            .label("YAML reads no further than the `#`")
+            .help(format!(
+                "to mean it, quote the whole value: \"{value}\"; a real comment does without `{{{{`"
+            ));
+    Some(diagnostic)
 }
 
 /// `*.paid`: YAML reads an alias.
@@ -184,6 +213,30 @@ pub(super) fn too_deep(file: FileId, range: Range<usize>, levels: usize) -> Diag
         format!("nested deeper than {levels} levels"),
     )
     .help("nothing in a configuration needs that: look for brackets that are never closed")
+}
+
+/// As YAML quotes it, in the simpler way.
+fn quoted(value: &str) -> String {
+    if value.contains(['"', '\\']) {
+        format!("'{}'", value.replace('\'', "''"))
+    } else {
+        format!("\"{value}\"")
+    }
+}
+
+/// In the line above that of `at`, the key of `key:value`, whose missing space makes a text of it.
+fn glued_key(text: &str, at: usize) -> Option<Range<usize>> {
+    let end = line_start(text, at).checked_sub(1)?;
+    let start = line_start(text, end);
+    let line = text.get(start..end)?;
+    let entry = line.trim_start_matches([' ', '-']);
+    let key = entry.split(':').next().unwrap_or("");
+    let after = entry.get(key.len() + 1..).and_then(|rest| rest.chars().next());
+    let word = |letter: char| letter.is_alphanumeric() || letter == '_' || letter == '-';
+    let key_start = start + line.len() - entry.len();
+    let glued =
+        !key.is_empty() && key.chars().all(word) && after.is_some_and(|next| !next.is_whitespace());
+    glued.then(|| key_start..key_start + key.len() + 1)
 }
 
 fn floor(text: &str, at: usize) -> usize {
