@@ -1,13 +1,363 @@
-//! `router events`
+//! `router events`: looks events of a running router up and replays them, through its API.
+
+mod show;
 
 use std::process::ExitCode;
 
-use super::Global;
+use anyhow::{Context, bail};
+use comfy_table::Table;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Value as Json, json};
+use url::Url;
+
+use super::{Global, err, out};
+use crate::call::api::{ApiClient, ApiError};
+use crate::secret::SecretValue;
+use crate::telemetry::log::field;
+
+/// What stays as it is within one part of a path (RFC 3986, unreserved).
+const PATH_PART: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+/// Rows that the API gives per page.
+const PAGE_ROWS: usize = 500;
 
 #[derive(clap::Args, Debug)]
-pub struct Args {}
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+    /// The admin address of the router [env: ROUTER_URL] [default: http://127.0.0.1:8081]
+    #[arg(long, global = true)]
+    url: Option<String>,
+    /// Print JSON for machines
+    #[arg(long, global = true)]
+    json: bool,
+}
 
-pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
-    let _ = (args, global);
-    todo!()
+#[derive(clap::Subcommand, Debug)]
+enum Command {
+    /// List events, newest first
+    List(ListArgs),
+    /// What happened to an event: its deliveries, attempts and results
+    Show {
+        /// Event id, or uid
+        id: String,
+        /// The source, where two use the same id
+        #[arg(long)]
+        source: Option<String>,
+    },
+    /// Put failed deliveries back in the queue; finished steps stay finished
+    Replay(ReplayArgs),
+}
+
+#[derive(clap::Args, Clone, Debug, Default)]
+struct Filter {
+    /// queued, processing, succeeded, failed, ignored, unrouted or malformed
+    #[arg(long)]
+    status: Option<String>,
+    #[arg(long)]
+    route: Option<String>,
+    #[arg(long)]
+    source: Option<String>,
+    /// Event type
+    #[arg(long = "type")]
+    event_type: Option<String>,
+    /// A time, or how long ago: 2h, 7d
+    #[arg(long)]
+    since: Option<String>,
+    /// A time, or how long ago
+    #[arg(long)]
+    until: Option<String>,
+}
+
+impl Filter {
+    fn query(&self) -> Vec<(String, String)> {
+        [
+            ("status", &self.status),
+            ("route", &self.route),
+            ("source", &self.source),
+            ("type", &self.event_type),
+            ("since", &self.since),
+            ("until", &self.until),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.to_owned(), value.clone()?)))
+        .collect()
+    }
+}
+
+#[derive(clap::Args, Debug)]
+struct ListArgs {
+    #[command(flatten)]
+    filter: Filter,
+    /// Events shown at most
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    limit: u32,
+}
+
+#[derive(clap::Args, Debug)]
+struct ReplayArgs {
+    /// Event ids or uids; without any, the filters choose
+    ids: Vec<String>,
+    #[command(flatten)]
+    filter: Filter,
+    /// Why, for the journal
+    #[arg(long)]
+    note: Option<String>,
+    /// Replay all that the filters choose, without a preview
+    #[arg(long)]
+    yes: bool,
+}
+
+pub async fn run(args: Args, _global: &Global) -> anyhow::Result<ExitCode> {
+    let url = args
+        .url
+        .or_else(|| std::env::var("ROUTER_URL").ok().filter(|url| !url.is_empty()))
+        .unwrap_or_else(|| "http://127.0.0.1:8081".to_owned());
+    let base = match Url::parse(&url) {
+        Ok(base) if matches!(base.scheme(), "http" | "https") => base,
+        Ok(_) | Err(_) => {
+            err(&format!("error: `{url}` is not an http URL; try http://127.0.0.1:8081\n"));
+            return Ok(ExitCode::from(2));
+        }
+    };
+    let token = std::env::var("ROUTER_TOKEN").ok().filter(|token| !token.is_empty());
+    let api = Api(ApiClient::new(base, token.map(SecretValue::new))?);
+    match args.command {
+        Command::List(chosen) => list(&api, &chosen, args.json).await,
+        Command::Show { id, source } => show(&api, &id, source.as_deref(), args.json).await,
+        Command::Replay(chosen) => replay(&api, &chosen, args.json).await,
+    }
+}
+
+/// The API, with its refusals as errors for a person.
+struct Api(ApiClient);
+
+impl Api {
+    async fn get(&self, path: &str, query: &[(String, String)]) -> anyhow::Result<Json> {
+        accepted(self.0.get(path, query).await)
+    }
+
+    async fn post(&self, path: &str, body: &Json) -> anyhow::Result<Json> {
+        accepted(self.0.post(path, body).await)
+    }
+
+    /// Events that `filter` chooses, page after page, at most `limit`; and whether there are more.
+    async fn list(&self, filter: &Filter, limit: usize) -> anyhow::Result<(Vec<Json>, bool)> {
+        let mut events: Vec<Json> = Vec::new();
+        let mut cursor: Option<String> = None;
+        loop {
+            let rows = (limit - events.len()).min(PAGE_ROWS);
+            let mut query = filter.query();
+            query.push(("limit".to_owned(), rows.to_string()));
+            query.extend(cursor.map(|cursor| ("cursor".to_owned(), cursor)));
+            let mut page = self.get("/api/v1/events", &query).await?;
+            if let Some(Json::Array(rows)) = page.get_mut("events").map(Json::take) {
+                events.extend(rows);
+            }
+            cursor = page["next"].as_str().map(str::to_owned);
+            if cursor.is_none() || events.len() >= limit {
+                return Ok((events, cursor.is_some()));
+            }
+        }
+    }
+}
+
+fn accepted(answer: Result<(u16, Json), ApiError>) -> anyhow::Result<Json> {
+    let (status, body) = match answer {
+        Ok(answer) => answer,
+        Err(error @ ApiError::Unreachable { .. }) => {
+            return Err(error).context(
+                "no router answers; is `router serve` running there? Name its admin address by --url or $ROUTER_URL",
+            );
+        }
+        Err(error @ ApiError::NotJson { .. }) => return Err(error.into()),
+    };
+    if (200..300).contains(&status) {
+        return Ok(body);
+    }
+    let mut message = match body["detail"].as_str() {
+        Some(detail) => field_long(detail),
+        None => format!("the router answered {status}"),
+    };
+    if status == 401 {
+        message.push_str("; put a token in $ROUTER_TOKEN");
+    }
+    for found in body["matches"].as_array().into_iter().flatten() {
+        message.push_str(&format!(
+            "\n  router events show {}   # source {}, received {}",
+            text(&found["uid"]),
+            text(&found["source"]),
+            text(&found["receivedAt"])
+        ));
+    }
+    bail!(message)
+}
+
+async fn list(api: &Api, args: &ListArgs, json: bool) -> anyhow::Result<ExitCode> {
+    let (events, more) = api.list(&args.filter, args.limit as usize).await?;
+    if json {
+        out(&format!("{:#}\n", json!({ "events": events, "more": more })));
+        return Ok(ExitCode::SUCCESS);
+    }
+    if events.is_empty() {
+        out("no events\n");
+        return Ok(ExitCode::SUCCESS);
+    }
+    out(&format!("{}\n", table(&events)));
+    if more {
+        out(&format!("the newest {} are shown; --limit shows more\n", events.len()));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn table(events: &[Json]) -> Table {
+    let mut table = Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    table.set_header(["RECEIVED", "EVENT", "TYPE", "SOURCE", "STATUS", "ATTEMPTS", "WHY"]);
+    for event in events {
+        let why: Vec<String> = event["deliveries"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|delivery| {
+                Some(format!(
+                    "{}: {}",
+                    text(&delivery["route"]),
+                    field(delivery["cause"].as_str()?)
+                ))
+            })
+            .collect();
+        table.add_row([
+            text(&event["receivedAt"]),
+            text(&event["eventId"]),
+            text(&event["eventType"]),
+            text(&event["source"]),
+            text(&event["processing"]["status"]),
+            text(&event["processing"]["attempts"]),
+            why.join(", "),
+        ]);
+    }
+    table
+}
+
+async fn show(api: &Api, id: &str, source: Option<&str>, json: bool) -> anyhow::Result<ExitCode> {
+    let query: Vec<_> =
+        source.map(|source| ("source".to_owned(), source.to_owned())).into_iter().collect();
+    let event = api.get(&path(id), &query).await?;
+    out(&if json { format!("{event:#}\n") } else { show::timeline(&event) });
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn replay(api: &Api, args: &ReplayArgs, json: bool) -> anyhow::Result<ExitCode> {
+    let mut targets: Vec<String> = args.ids.iter().map(|id| path(id)).collect();
+    if targets.is_empty() {
+        if args.filter.query().is_empty() {
+            err("error: name event ids, or choose by filters, such as --status failed --route R\n");
+            return Ok(ExitCode::from(2));
+        }
+        let (events, _) = api.list(&chosen(&args.filter), usize::MAX).await?;
+        if events.len() > 1 && !args.yes {
+            out(&format!("{}\n", table(&events)));
+            err(&format!(
+                "{} events; nothing was done. Repeat with --yes to replay them\n",
+                events.len()
+            ));
+            return Ok(ExitCode::from(1));
+        }
+        targets = events.iter().map(|event| path(event["uid"].as_str().unwrap_or(""))).collect();
+    }
+    let by_id = !args.ids.is_empty();
+    let body = json!({ "route": args.filter.route, "note": args.note });
+    let (mut replayed, mut failed) = (0_usize, 0_usize);
+    let mut results = Vec::new();
+    for target in &targets {
+        let target = match &args.filter.source {
+            Some(source) if by_id => {
+                let query = [("source".to_owned(), source.clone())];
+                let event = api.get(target, &query).await?;
+                path(event["uid"].as_str().unwrap_or_default())
+            }
+            Some(_) | None => target.clone(),
+        };
+        match api.post(&format!("{target}/replay"), &body).await {
+            Ok(result) => {
+                replayed += 1;
+                let refused = result["refused"].as_array().is_some_and(|list| !list.is_empty());
+                failed += usize::from(refused);
+                if !json {
+                    out(&replay_lines(&result));
+                }
+                results.push(result);
+            }
+            Err(error) => {
+                failed += 1;
+                let id = target.rsplit('/').next().unwrap_or_default();
+                err(&format!("{id}: {error:#}\n"));
+                results.push(json!({ "event": id, "error": format!("{error:#}") }));
+                // Without a router every further try would say the same.
+                if error.downcast_ref::<ApiError>().is_some() {
+                    break;
+                }
+            }
+        }
+    }
+    if json {
+        out(&format!("{:#}\n", Json::Array(results)));
+    } else if targets.len() != 1 {
+        out(&format!("{replayed} replayed, {failed} with a refusal\n"));
+    }
+    Ok(ExitCode::from(u8::from(failed > 0)))
+}
+
+/// The events that a replay is about: failed ones unless told otherwise. Where none was routed yet, the route is the one
+/// to give them to, not one that they have.
+fn chosen(filter: &Filter) -> Filter {
+    let status = filter.status.clone().unwrap_or_else(|| "failed".to_owned());
+    let route = filter.route.clone().filter(|_| status != "unrouted");
+    Filter { status: Some(status), route, ..filter.clone() }
+}
+
+fn replay_lines(result: &Json) -> String {
+    let mut lines = String::new();
+    let id = text(&result["eventId"]);
+    for delivery in result["replayed"].as_array().into_iter().flatten() {
+        lines.push_str(&format!("{id}: {} is queued again\n", text(&delivery["route"])));
+    }
+    for delivery in result["refused"].as_array().into_iter().flatten() {
+        let why = delivery["why"].as_str().unwrap_or_default();
+        lines.push_str(&format!(
+            "{id}: {} was refused: {}\n",
+            text(&delivery["route"]),
+            field_long(why)
+        ));
+    }
+    lines
+}
+
+fn path(id: &str) -> String {
+    // A part of dots alone would be taken as a way up.
+    let part = match id {
+        "." => "%2E".to_owned(),
+        ".." => "%2E%2E".to_owned(),
+        id => utf8_percent_encode(id, PATH_PART).to_string(),
+    };
+    format!("/api/v1/events/{part}")
+}
+
+/// A value on one line, safe for a terminal; `-` where there is none.
+fn text(value: &Json) -> String {
+    match value {
+        Json::Null => "-".to_owned(),
+        Json::String(text) if text.is_empty() => "-".to_owned(),
+        Json::String(text) => field(text).into_owned(),
+        other => field(&other.to_string()).into_owned(),
+    }
+}
+
+/// Like [`text`], for sentences of the router's own, which may be long.
+fn field_long(text: &str) -> String {
+    let escaped = |c: char| match c.is_control() {
+        true => c.escape_unicode().to_string(),
+        false => c.to_string(),
+    };
+    text.chars().map(escaped).collect()
 }
