@@ -1,6 +1,8 @@
 //! A real `router serve` in a process of its own, on a configuration folder that the test owns.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod provider;
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;

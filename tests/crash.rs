@@ -1,0 +1,231 @@
+//! Kills and full disks on a real process.
+#![expect(clippy::disallowed_methods, reason = "a test bounds its waits for a real process by the real clock")]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use http::Method;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use router::simulate::downstream::{Downstream, Keys, Reply};
+use router::world::clock::SystemClock;
+use rustix::process::{Resource, Rlimit};
+use serde_json::{Value as Json, json};
+use support::provider::{Notification, now};
+use support::{Folder, PATIENCE, Router, client};
+use tokio::sync::mpsc;
+
+const SECRET: &str = "whsec_crash";
+const ENV: &[(&str, &str)] = &[("STRIPE_SECRET", SECRET)];
+const ROUTE: &str = r#"
+route: orders
+source:
+  path: /hooks/orders
+  verify: { provider: stripe, secret: { env: STRIPE_SECRET } }
+steps:
+  - name: ship
+    call: { to: shop, post: /ship, json: { order: "{{ event.id }}" } }
+    save: { id: $.id }
+  - name: mail
+    call: { to: shop, post: /mail, json: { order: "{{ event.id }}", parcel: "{{ steps.ship.id }}" } }
+retry: { first: 20ms, max: 200ms }
+"#;
+
+fn folder(downstream: &Downstream, server: &str) -> Folder {
+    let address = downstream.address();
+    let server = format!(
+        "egress: {{ allow: [ \"{address}\" ] }}\n\
+         destinations: {{ shop: {{ url: \"http://{address}\", idempotency: {{ header: Idempotency-Key }} }} }}\n{server}"
+    );
+    Folder::new(&server, &[("routes/orders.yaml", ROUTE)])
+}
+
+fn notification(id: &str, pad: usize) -> Notification {
+    let body = format!(r#"{{"id":"{id}","type":"order.paid","created":{},"pad":"{}"}}"#, now(), "x".repeat(pad));
+    Notification::new(SECRET, body)
+}
+
+/// The events that the API shows as succeeded now.
+async fn succeeded(router: &Router) -> Vec<String> {
+    let (client, mut ids, mut cursor) = (client(), Vec::new(), None::<String>);
+    loop {
+        let mut url = format!("http://{}/api/v1/events?status=succeeded&limit=200", router.admin);
+        if let Some(cursor) = &cursor {
+            url += &format!("&cursor={cursor}");
+        }
+        let answer = client.get(url).send().await.expect("an answer").bytes().await.expect("a body");
+        let page: Json = serde_json::from_slice(&answer).expect("JSON");
+        let events = page["events"].as_array().unwrap_or_else(|| panic!("a list in {page}"));
+        ids.extend(events.iter().map(|event| event["eventId"].as_str().expect("an id").to_owned()));
+        match &page["next"] {
+            Json::Null => return ids,
+            next => cursor = Some(next.as_str().map_or_else(|| next.to_string(), str::to_owned)),
+        }
+    }
+}
+
+/// Calls per (path, order) that the downstream has seen.
+fn calls(downstream: &Downstream) -> BTreeMap<(String, String), usize> {
+    let mut calls = BTreeMap::new();
+    for request in downstream.requests() {
+        let order = request.json()["order"].as_str().expect("an order").to_owned();
+        *calls.entry((request.path, order)).or_default() += 1;
+    }
+    calls
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_at_25_random_moments_nothing_acknowledged_is_lost_and_nothing_finished_runs_again() {
+    const SEED: u64 = 25;
+    let mut random = StdRng::seed_from_u64(SEED);
+    let downstream = Downstream::start(Arc::new(SystemClock::start())).await.expect("a port");
+    downstream.keys(Keys::Ignored);
+    downstream.always(Method::POST, "/ship", |_| Reply::json(201, &json!({ "id": "shp" })));
+    let folder = folder(&downstream, "");
+    let next = Arc::new(AtomicU64::new(0));
+    let mut acknowledged = Vec::new();
+    // What was shown as finished, with the calls seen for it at that moment: they must never grow.
+    let mut finished: BTreeMap<(String, String), usize> = BTreeMap::new();
+
+    for _ in 0..25 {
+        let router = Router::start(&folder, ENV);
+        let url = router.url("/hooks/orders");
+        let (acks, mut acked) = mpsc::unbounded_channel();
+        let senders: Vec<_> = (0..8)
+            .map(|_| {
+                let (url, acks, next, client) = (url.clone(), acks.clone(), Arc::clone(&next), client());
+                tokio::spawn(async move {
+                    loop {
+                        let id = format!("evt_{}", next.fetch_add(1, Ordering::Relaxed));
+                        match notification(&id, 200).send(&client, &url).await {
+                            Ok(200) => drop(acks.send(id)),
+                            Ok(status) => panic!("{id} was answered {status}"),
+                            // The process is gone: so is this sender.
+                            Err(_) => return,
+                        }
+                    }
+                })
+            })
+            .collect();
+        drop(acks);
+
+        // The moment: after a random number of acknowledgements.
+        for _ in 0..random.random_range(1..60) {
+            acknowledged.push(acked.recv().await.expect("senders live until the kill"));
+        }
+        for id in succeeded(&router).await {
+            for path in ["/ship", "/mail"] {
+                finished.entry((path.to_owned(), id.clone())).or_insert(0);
+            }
+        }
+        // Counted after they were shown: what is shown as finished is recorded, so no later call is for it.
+        let seen = calls(&downstream);
+        for (call, count) in &mut finished {
+            if *count == 0 {
+                *count = seen[call];
+            }
+        }
+        router.kill();
+        for sender in senders {
+            sender.await.expect("no sender saw anything but 200 or a dead process");
+        }
+        while let Some(id) = acked.recv().await {
+            acknowledged.push(id);
+        }
+    }
+
+    let router = Router::start(&folder, ENV);
+    for id in &acknowledged {
+        router.event_when(id, "succeeded").await;
+    }
+    let seen = calls(&downstream);
+    for id in &acknowledged {
+        for path in ["/ship", "/mail"] {
+            assert!(seen.contains_key(&(path.to_owned(), id.clone())), "{id} was acknowledged but {path} never came");
+        }
+    }
+    for (call, count) in &finished {
+        assert_eq!(seen[call], *count, "{call:?} was finished and ran again (seed {SEED})");
+    }
+    assert!(!finished.is_empty(), "no kill found anything finished: this run shows nothing");
+    // Every attempt of one step carried one key.
+    let mut keys: BTreeMap<(String, String), String> = BTreeMap::new();
+    for request in downstream.requests() {
+        let key = request.key().expect("a key").to_owned();
+        let order = request.json()["order"].as_str().expect("an order").to_owned();
+        let first = keys.entry((request.path.clone(), order)).or_insert_with(|| key.clone());
+        assert_eq!(*first, key);
+    }
+    println!(
+        "{} acknowledged over 25 kills, {} calls, {} steps watched",
+        acknowledged.len(),
+        downstream.requests().len(),
+        finished.len()
+    );
+}
+
+/// A limit on file sizes stands for a full disk: segments cannot be prepared any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_refuses_new_events_and_recovers_by_itself() {
+    let downstream = Downstream::start(Arc::new(SystemClock::start())).await.expect("a port");
+    downstream.always(Method::POST, "/ship", |_| Reply::json(201, &json!({ "id": "shp" })));
+    let folder = folder(&downstream, "");
+    let router = Router::start(&folder, ENV);
+    let (client, url) = (client(), router.url("/hooks/orders"));
+    let pid = rustix::process::Pid::from_raw(i32::try_from(router.pid()).expect("a pid")).expect("not zero");
+    let unlimited = rustix::process::getrlimit(Resource::Fsize);
+    let limit = |bytes: Rlimit| rustix::process::prlimit(Some(pid), Resource::Fsize, bytes).expect("our child");
+
+    limit(Rlimit { current: Some(4096), maximum: unlimited.maximum });
+    let mut acknowledged = Vec::new();
+    let refused = tokio::time::timeout(PATIENCE, async {
+        for number in 0.. {
+            let id = format!("evt_{number}");
+            let Notification { body, signature } = notification(&id, 1_000_000);
+            let answer = client
+                .post(&url)
+                .header("stripe-signature", signature)
+                .body(body)
+                .send()
+                .await
+                .expect("an answer");
+            match answer.status().as_u16() {
+                200 => acknowledged.push(id),
+                503 => {
+                    assert!(answer.headers().contains_key("retry-after"));
+                    return id;
+                }
+                other => panic!("{id} was answered {other}"),
+            }
+        }
+        unreachable!("the loop has no other end")
+    })
+    .await
+    .expect("a full disk is noticed");
+    assert!(router.event(&refused).await.is_none(), "a refused event is there");
+    let ready = client.get(format!("http://{}/readyz", router.admin)).send().await.expect("an answer");
+    assert_eq!(ready.status(), 503);
+
+    // What was acknowledged is carried out although the disk is full.
+    for id in &acknowledged {
+        router.event_when(id, "succeeded").await;
+    }
+
+    limit(unlimited);
+    let again = notification("evt_after", 10);
+    let recovered = tokio::time::timeout(PATIENCE, async {
+        while again.send(&client, &url).await.expect("an answer") != 200 {}
+    });
+    recovered.await.expect("it recovers by itself");
+    router.event_when("evt_after", "succeeded").await;
+
+    router.kill();
+    let router = Router::start(&folder, ENV);
+    for id in &acknowledged {
+        assert_eq!(router.event(id).await.expect("acknowledged")["processing"]["status"], "succeeded");
+    }
+    assert!(router.event(&refused).await.is_none());
+}
