@@ -1,5 +1,8 @@
 //! Kills and full disks on a real process.
-#![expect(clippy::disallowed_methods, reason = "a test bounds its waits for a real process by the real clock")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test bounds its waits for a real process by the real clock"
+)]
 
 mod support;
 
@@ -44,7 +47,11 @@ fn folder(downstream: &Downstream, server: &str) -> Folder {
 }
 
 fn notification(id: &str, pad: usize) -> Notification {
-    let body = format!(r#"{{"id":"{id}","type":"order.paid","created":{},"pad":"{}"}}"#, now(), "x".repeat(pad));
+    let body = format!(
+        r#"{{"id":"{id}","type":"order.paid","created":{},"pad":"{}"}}"#,
+        now(),
+        "x".repeat(pad)
+    );
     Notification::new(SECRET, body)
 }
 
@@ -56,7 +63,8 @@ async fn succeeded(router: &Router) -> Vec<String> {
         if let Some(cursor) = &cursor {
             url += &format!("&cursor={cursor}");
         }
-        let answer = client.get(url).send().await.expect("an answer").bytes().await.expect("a body");
+        let answer =
+            client.get(url).send().await.expect("an answer").bytes().await.expect("a body");
         let page: Json = serde_json::from_slice(&answer).expect("JSON");
         let events = page["events"].as_array().unwrap_or_else(|| panic!("a list in {page}"));
         ids.extend(events.iter().map(|event| event["eventId"].as_str().expect("an id").to_owned()));
@@ -78,7 +86,8 @@ fn calls(downstream: &Downstream) -> BTreeMap<(String, String), usize> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_at_25_random_moments_nothing_acknowledged_is_lost_and_nothing_finished_runs_again() {
+async fn killed_at_25_random_moments_nothing_acknowledged_is_lost_and_nothing_finished_runs_again()
+{
     const SEED: u64 = 25;
     let mut random = StdRng::seed_from_u64(SEED);
     let downstream = Downstream::start(Arc::new(SystemClock::start())).await.expect("a port");
@@ -96,7 +105,8 @@ async fn killed_at_25_random_moments_nothing_acknowledged_is_lost_and_nothing_fi
         let (acks, mut acked) = mpsc::unbounded_channel();
         let senders: Vec<_> = (0..8)
             .map(|_| {
-                let (url, acks, next, client) = (url.clone(), acks.clone(), Arc::clone(&next), client());
+                let (url, acks, next, client) =
+                    (url.clone(), acks.clone(), Arc::clone(&next), client());
                 tokio::spawn(async move {
                     loop {
                         let id = format!("evt_{}", next.fetch_add(1, Ordering::Relaxed));
@@ -144,7 +154,10 @@ async fn killed_at_25_random_moments_nothing_acknowledged_is_lost_and_nothing_fi
     let seen = calls(&downstream);
     for id in &acknowledged {
         for path in ["/ship", "/mail"] {
-            assert!(seen.contains_key(&(path.to_owned(), id.clone())), "{id} was acknowledged but {path} never came");
+            assert!(
+                seen.contains_key(&(path.to_owned(), id.clone())),
+                "{id} was acknowledged but {path} never came"
+            );
         }
     }
     for (call, count) in &finished {
@@ -175,9 +188,12 @@ async fn a_full_disk_refuses_new_events_and_recovers_by_itself() {
     let folder = folder(&downstream, "");
     let router = Router::start(&folder, ENV);
     let (client, url) = (client(), router.url("/hooks/orders"));
-    let pid = rustix::process::Pid::from_raw(i32::try_from(router.pid()).expect("a pid")).expect("not zero");
+    let pid = rustix::process::Pid::from_raw(i32::try_from(router.pid()).expect("a pid"))
+        .expect("not zero");
     let unlimited = rustix::process::getrlimit(Resource::Fsize);
-    let limit = |bytes: Rlimit| rustix::process::prlimit(Some(pid), Resource::Fsize, bytes).expect("our child");
+    let limit = |bytes: Rlimit| {
+        rustix::process::prlimit(Some(pid), Resource::Fsize, bytes).expect("our child")
+    };
 
     limit(Rlimit { current: Some(4096), maximum: unlimited.maximum });
     let mut acknowledged = Vec::new();
@@ -206,7 +222,8 @@ async fn a_full_disk_refuses_new_events_and_recovers_by_itself() {
     .await
     .expect("a full disk is noticed");
     assert!(router.event(&refused).await.is_none(), "a refused event is there");
-    let ready = client.get(format!("http://{}/readyz", router.admin)).send().await.expect("an answer");
+    let ready =
+        client.get(format!("http://{}/readyz", router.admin)).send().await.expect("an answer");
     assert_eq!(ready.status(), 503);
 
     // What was acknowledged is carried out although the disk is full.
@@ -225,7 +242,10 @@ async fn a_full_disk_refuses_new_events_and_recovers_by_itself() {
     router.kill();
     let router = Router::start(&folder, ENV);
     for id in &acknowledged {
-        assert_eq!(router.event(id).await.expect("acknowledged")["processing"]["status"], "succeeded");
+        assert_eq!(
+            router.event(id).await.expect("acknowledged")["processing"]["status"],
+            "succeeded"
+        );
     }
     assert!(router.event(&refused).await.is_none());
 }

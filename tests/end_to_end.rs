@@ -1,5 +1,8 @@
 //! The main job over real sockets and a real process: what a sender gets, what the downstream sees, what an operator reads.
-#![expect(clippy::disallowed_methods, reason = "a test bounds its waits for a real process by the real clock")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test bounds its waits for a real process by the real clock"
+)]
 
 mod support;
 
@@ -39,7 +42,8 @@ timeout: 2s
 "#;
 
 async fn downstream() -> Downstream {
-    let downstream = Downstream::start(Arc::new(SystemClock::start())).await.expect("a port on loopback");
+    let downstream =
+        Downstream::start(Arc::new(SystemClock::start())).await.expect("a port on loopback");
     downstream.always(Method::POST, "/shipments", |_| Reply::json(201, &json!({ "id": "shp_1" })));
     downstream
 }
@@ -75,7 +79,10 @@ async fn within<F: Future>(what: &str, future: F) -> F::Output {
 
 fn step<'a>(event: &'a Json, name: &str) -> &'a Json {
     let steps = event["deliveries"][0]["steps"].as_array().expect("steps");
-    steps.iter().find(|step| step["name"] == name).unwrap_or_else(|| panic!("no step {name} in {event:#}"))
+    steps
+        .iter()
+        .find(|step| step["name"] == name)
+        .unwrap_or_else(|| panic!("no step {name} in {event:#}"))
 }
 
 #[tokio::test]
@@ -84,7 +91,12 @@ async fn one_signed_webhook_becomes_one_finished_action_and_nothing_else_gets_in
     let router = Router::start(&folder(&downstream, ORDERS), ENV);
     let (client, url) = (client(), router.url("/hooks/orders"));
     let send = async |body: &str, signature: &str| {
-        let answer = client.post(&url).header("stripe-signature", signature).body(body.to_owned()).send().await;
+        let answer = client
+            .post(&url)
+            .header("stripe-signature", signature)
+            .body(body.to_owned())
+            .send()
+            .await;
         let answer = answer.expect("an answer");
         (answer.status().as_u16(), answer.text().await.expect("a body"))
     };
@@ -138,7 +150,10 @@ async fn one_signed_webhook_becomes_one_finished_action_and_nothing_else_gets_in
     let huge = format!("{{\"id\":\"evt_huge\",\"pad\":\"{}\"}}", "x".repeat(2 << 20));
     assert_eq!(send(&huge, &stripe_signature(SECRET, &huge, now())).await.0, 413);
     let get = client.get(&url).send().await.expect("an answer");
-    assert_eq!((get.status().as_u16(), get.headers()["allow"].to_str().expect("text")), (405, "POST"));
+    assert_eq!(
+        (get.status().as_u16(), get.headers()["allow"].to_str().expect("text")),
+        (405, "POST")
+    );
     assert_eq!(client.post(router.url("/nothing")).send().await.expect("an answer").status(), 404);
 
     let metrics = router.metrics().await;
@@ -152,7 +167,10 @@ async fn one_signed_webhook_becomes_one_finished_action_and_nothing_else_gets_in
     for secret in [SECRET, OLD_SECRET] {
         assert!(!log.contains(secret), "a secret stands in the log");
     }
-    let finished = log.lines().find(|line| line.contains("evt_1") && line.contains("succeeded")).expect("a line");
+    let finished = log
+        .lines()
+        .find(|line| line.contains("evt_1") && line.contains("succeeded"))
+        .expect("a line");
     for field in ["eventId", "eventType", "route", "status", "attempt", "result", "correlationId"] {
         assert!(finished.contains(&format!("\"{field}\"")), "{field} is missing in {finished}");
     }
@@ -186,9 +204,14 @@ async fn two_events_of_one_order_at_once_make_one_shipment_where_the_downstream_
     let (a, b) = tokio::join!(first.send(&client, &url), second.send(&client, &url));
     assert_eq!((a.expect("an answer"), b.expect("an answer")), (200, 200));
 
-    let events = [router.event_when("evt_a", "succeeded").await, router.event_when("evt_b", "succeeded").await];
-    let mut states: Vec<&str> =
-        events.iter().map(|event| step(event, "create_shipment")["status"].as_str().expect("text")).collect();
+    let events = [
+        router.event_when("evt_a", "succeeded").await,
+        router.event_when("evt_b", "succeeded").await,
+    ];
+    let mut states: Vec<&str> = events
+        .iter()
+        .map(|event| step(event, "create_shipment")["status"].as_str().expect("text"))
+        .collect();
     states.sort_unstable();
     assert_eq!(states, ["already_done", "succeeded"]);
     for event in &events {
@@ -217,17 +240,22 @@ async fn a_lost_answer_resends_and_a_kill_still_make_one_shipment() {
 
     let router = Router::start(&folder, ENV);
     for _ in 0..2 {
-        assert_eq!(event.send(&client, &router.url("/hooks/orders")).await.expect("an answer"), 200);
+        assert_eq!(
+            event.send(&client, &router.url("/hooks/orders")).await.expect("an answer"),
+            200
+        );
     }
     let seen = router.event_when("evt_lost", "succeeded").await;
     let attempts = step(&seen, "create_shipment")["attempts"].as_array().expect("attempts").clone();
-    let outcomes: Vec<&str> = attempts.iter().map(|attempt| attempt["outcome"].as_str().expect("text")).collect();
+    let outcomes: Vec<&str> =
+        attempts.iter().map(|attempt| attempt["outcome"].as_str().expect("text")).collect();
     assert_eq!(outcomes, ["sent_no_answer", "sent_no_answer", "answered"], "{seen:#}");
 
     let shipments = downstream.requests_to(&Method::POST, "/shipments");
     assert_eq!(shipments.len(), 3);
     assert!(shipments.iter().all(|request| request.key() == Some("ship-42")));
-    let done = |path: &str| downstream.actions().iter().filter(|action| action.path == path).count();
+    let done =
+        |path: &str| downstream.actions().iter().filter(|action| action.path == path).count();
     assert_eq!((done("/shipments"), done("/receipts")), (1, 1));
     assert_eq!(downstream.requests_to(&Method::POST, "/receipts").len(), 1);
 
@@ -235,7 +263,10 @@ async fn a_lost_answer_resends_and_a_kill_still_make_one_shipment() {
     router.kill();
     let router = Router::start(&folder, ENV);
     assert_eq!(event.send(&client, &router.url("/hooks/orders")).await.expect("an answer"), 200);
-    assert_eq!(router.event("evt_lost").await.expect("it is there")["processing"]["status"], "succeeded");
+    assert_eq!(
+        router.event("evt_lost").await.expect("it is there")["processing"]["status"],
+        "succeeded"
+    );
     assert_eq!(downstream.requests().len(), 4);
 }
 
@@ -247,20 +278,30 @@ async fn what_cannot_succeed_goes_to_review_with_its_reason_and_comes_back_by_re
     let (client, url) = (client(), router.url("/hooks/orders"));
     let send = async |event: &str, data: &str| {
         let body = format!(r#"{{"id":"{event}","type":"t","created":{},"data":{data}}}"#, now());
-        assert_eq!(Notification::new(SECRET, body).send(&client, &url).await.expect("an answer"), 200);
+        assert_eq!(
+            Notification::new(SECRET, body).send(&client, &url).await.expect("an answer"),
+            200
+        );
     };
     let reason = |event: &Json| event["deliveries"][0]["reason"].to_string();
 
     send("evt_missing", "{}").await;
     let missing = router.event_when("evt_missing", "failed").await;
-    assert!(reason(&missing).contains("order") && reason(&missing).contains("$.data.order"), "{missing:#}");
+    assert!(
+        reason(&missing).contains("order") && reason(&missing).contains("$.data.order"),
+        "{missing:#}"
+    );
 
     send("evt_type", r#"{"order":"twelve"}"#).await;
     let wrong = router.event_when("evt_type", "failed").await;
     assert!(reason(&wrong).contains("order") && reason(&wrong).contains("twelve"), "{wrong:#}");
     assert_eq!(downstream.requests().len(), 0);
 
-    downstream.script(Method::POST, "/shipments", [Reply::json(422, &json!({ "error": "unknown sku" }))]);
+    downstream.script(
+        Method::POST,
+        "/shipments",
+        [Reply::json(422, &json!({ "error": "unknown sku" }))],
+    );
     send("evt_422", r#"{"order":1}"#).await;
     let refused = router.event_when("evt_422", "failed").await;
     assert!(reason(&refused).contains("422"), "{refused:#}");
@@ -270,12 +311,20 @@ async fn what_cannot_succeed_goes_to_review_with_its_reason_and_comes_back_by_re
     downstream.script(Method::POST, "/shipments", vec![Reply::status(503); 5]);
     send("evt_503", r#"{"order":2}"#).await;
     let exhausted = router.event_when("evt_503", "failed").await;
-    assert_eq!(step(&exhausted, "create_shipment")["attempts"].as_array().map(Vec::len), Some(5), "{exhausted:#}");
+    assert_eq!(
+        step(&exhausted, "create_shipment")["attempts"].as_array().map(Vec::len),
+        Some(5),
+        "{exhausted:#}"
+    );
 
     downstream.script(Method::POST, "/shipments", [Reply::too_many(1)]);
     send("evt_429", r#"{"order":3}"#).await;
     router.event_when("evt_429", "succeeded").await;
-    let tries: Vec<_> = downstream.requests().into_iter().filter(|request| request.key() == Some("ship-3")).collect();
+    let tries: Vec<_> = downstream
+        .requests()
+        .into_iter()
+        .filter(|request| request.key() == Some("ship-3"))
+        .collect();
     let wait = tries[1].at.duration_since(tries[0].at);
     assert!(wait.as_secs_f64() >= 0.99, "Retry-After: 1 was not obeyed: {wait:?}");
 
@@ -336,9 +385,13 @@ async fn a_bad_configuration_never_runs() {
         .envs(ENV.iter().copied())
         .output()
         .expect("it starts");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned()
+        + &String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("ordre") && said.contains("routes/route.yaml") && said.contains("order"), "{said}");
+    assert!(
+        said.contains("ordre") && said.contains("routes/route.yaml") && said.contains("order"),
+        "{said}"
+    );
     assert!(!folder.store().exists(), "a refused configuration touched the disk");
 }
 
@@ -368,7 +421,10 @@ async fn a_graceful_stop_finishes_what_is_in_flight() {
     let folder = folder(&downstream, ORDERS);
     let client = client();
     let router = Router::start(&folder, ENV);
-    assert_eq!(order("evt_stop", 9).send(&client, &router.url("/hooks/orders")).await.expect("an answer"), 200);
+    assert_eq!(
+        order("evt_stop", 9).send(&client, &router.url("/hooks/orders")).await.expect("an answer"),
+        200
+    );
     within("the slow call", downstream.wait_for(2)).await;
     let (status, log) = router.stop();
     assert!(status.success(), "{log:?}");

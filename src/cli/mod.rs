@@ -5,6 +5,7 @@ pub mod demo;
 pub mod events;
 pub mod providers;
 pub mod running;
+pub mod sample;
 pub mod schema;
 pub mod send;
 pub mod serve;

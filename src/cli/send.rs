@@ -1,13 +1,139 @@
-//! `router send`
+//! `router send`: signs a sample with the route's own scheme and POSTs it.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use super::Global;
+use anyhow::Context as _;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use url::Url;
+
+use super::sample::{self, SampleArgs};
+use super::{Global, check, err, out};
+use crate::config::resolve::{Process, resolve};
+use crate::simulate::provider::{Notification, Provider, Signed};
+use crate::world::World;
 
 #[derive(clap::Args, Debug)]
-pub struct Args {}
+pub struct Args {
+    #[command(flatten)]
+    pub sample: SampleArgs,
+    /// Where to POST [default: the source's path at the `listen` address of router.yaml, on this machine]
+    #[arg(long, value_name = "URL")]
+    pub to: Option<Url>,
+    /// Sends the very same request N times more
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=10_000))]
+    pub duplicate: u32,
+    /// Signs something else, so that the router must refuse it (401)
+    #[arg(long)]
+    pub bad_signature: bool,
+    /// Signs with the secret at this place of a list, from 0
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub secret: usize,
+}
 
 pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
-    let _ = (args, global);
-    todo!()
+    let loaded = check::load(&global.location());
+    let Some(set) = loaded.set else {
+        check::complain(&loaded.files, &loaded.diagnostics);
+        return Ok(ExitCode::from(1));
+    };
+    let world = World::real();
+    let (route, source) = sample::find(&set, &args.sample.route)?;
+    let sample = sample::compose(&args.sample, route, source, &world)?;
+    // Secrets of other routes are not needed here; one of this route that is missing is named by the signing.
+    let (resolved, _unset) = resolve(&set, &Process);
+    let to = match args.to {
+        Some(to) => to,
+        None => Url::parse(&format!("http://{}{}", reachable(set.server.listen), sample.target))
+            .context("the listen address makes no URL")?,
+    };
+    let public_url = match source.public_url.clone().or_else(|| set.server.public_url.clone()) {
+        Some(base) => base.join(&sample.target).context("`public_url` and the source's path make no URL")?,
+        None => to.clone(),
+    };
+    let provider = Provider {
+        scheme: &source.verify.scheme,
+        vault: &resolved.vault,
+        public_url,
+        to,
+        clock: Arc::clone(&world.clock),
+    };
+    let mut signed = provider.sign(&sample.notification, args.secret)?;
+    if args.bad_signature {
+        spoil(&provider, &sample.notification, args.secret, &mut signed)?;
+    }
+
+    let mut as_meant = true;
+    for number in 1..=args.duplicate.saturating_add(1) {
+        let start = world.clock.monotonic();
+        let answer = signed.send().await?;
+        let took_ms = world.clock.monotonic().saturating_sub(start).as_millis();
+        let word = http::StatusCode::from_u16(answer.status).ok().and_then(|status| status.canonical_reason());
+        out(&format!("{number}  {} {}  {took_ms} ms\n", answer.status, word.unwrap_or_default()));
+        if !answer.body.is_empty() {
+            let body = String::from_utf8_lossy(&answer.body);
+            out(&format!("   {}\n", body.chars().take(500).collect::<String>().escape_debug()));
+        }
+        as_meant &= match args.bad_signature {
+            true => answer.status == 401,
+            false => (200..300).contains(&answer.status),
+        };
+    }
+    if !as_meant {
+        err(match args.bad_signature {
+            true => "error: a request with a bad signature was not refused with 401\n",
+            false => "error: not accepted; the router's log and `router_rejected_total` in /metrics say why\n",
+        });
+    }
+    Ok(ExitCode::from(u8::from(!as_meant)))
+}
+
+/// A listener on all addresses is reached on this machine.
+fn reachable(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
+}
+
+/// Replaces the proof by one of the right form that proves nothing: the signature of another body, or where the body is
+/// not covered (a token) the credential with its last character changed.
+fn spoil(
+    provider: &Provider<'_>,
+    notification: &Notification,
+    which: usize,
+    signed: &mut Signed,
+) -> anyhow::Result<()> {
+    let mut other = notification.clone();
+    other.body = [&notification.body[..], b" "].concat().into();
+    let wrong = provider.sign(&other, which)?;
+    if wrong.headers != signed.headers {
+        signed.headers = wrong.headers;
+        return Ok(());
+    }
+    let given = &notification.headers;
+    let names: Vec<HeaderName> = signed.headers.keys().filter(|name| !given.contains_key(*name)).cloned().collect();
+    for name in &names {
+        change_last(&mut signed.headers, name)?;
+    }
+    if names.is_empty() {
+        let query: Vec<(String, String)> =
+            signed.url.query_pairs().map(|(name, value)| (name.into_owned(), format!("{value}x"))).collect();
+        anyhow::ensure!(!query.is_empty(), "this scheme has nothing that could be wrong");
+        signed.url.query_pairs_mut().clear().extend_pairs(query);
+    }
+    Ok(())
+}
+
+fn change_last(headers: &mut HeaderMap, name: &HeaderName) -> anyhow::Result<()> {
+    let mut value = headers[name].as_bytes().to_vec();
+    match value.last_mut() {
+        Some(last) => *last = if *last == b'A' { b'B' } else { b'A' },
+        None => value.push(b'A'),
+    }
+    headers.insert(name.clone(), HeaderValue::from_bytes(&value)?);
+    Ok(())
 }

@@ -1,0 +1,174 @@
+//! A payload from a file → the notification as a source's provider would send it, headers and path filled in as far as the
+//! source's own rules tell. What `send` signs and POSTs and `try` looks at.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use url::Url;
+
+use crate::config::{IdRule, Route, RouteSet, Source};
+use crate::envelope::BodyKind;
+use crate::extract::{Extraction, From};
+use crate::name::RouteName;
+use crate::simulate::provider::Notification;
+use crate::world::World;
+
+#[derive(clap::Args, Debug)]
+pub struct SampleArgs {
+    /// The route
+    pub route: String,
+    /// The payload, as the provider sends it
+    #[arg(long, value_name = "FILE")]
+    pub payload: Option<PathBuf>,
+    /// A header of the request; may be repeated
+    #[arg(long, value_name = "NAME:VALUE", value_parser = header)]
+    pub header: Vec<(HeaderName, HeaderValue)>,
+    /// A `{name}` part of the source's path; may be repeated
+    #[arg(long = "path", value_name = "NAME=VALUE", value_parser = assignment)]
+    pub path: Vec<(String, String)>,
+    /// A query parameter; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = assignment)]
+    pub query: Vec<(String, String)>,
+}
+
+fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let (name, value) = text.split_once(':').ok_or("write NAME:VALUE")?;
+    let name = name.trim().parse().map_err(|_| format!("`{}` is no header name", name.trim()))?;
+    let value = value.trim().parse().map_err(|_| "the value has characters that no header takes".to_owned())?;
+    Ok((name, value))
+}
+
+fn assignment(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// A request of a route's source before it is signed.
+#[derive(Debug)]
+pub struct Sample {
+    pub notification: Notification,
+    /// The `{name}` parts with their values, in order.
+    pub path: Vec<(String, String)>,
+    pub query: Vec<(String, String)>,
+    /// The source's path with its parts filled in and the query.
+    pub target: String,
+}
+
+/// The route that is meant and its source, or an error that names those there are.
+pub fn find<'a>(set: &'a RouteSet, name: &str) -> anyhow::Result<(&'a Route, &'a Source)> {
+    let Some(route) = set.routes.get(&RouteName::from(name)) else {
+        let names: Vec<&str> = set.routes.keys().map(RouteName::as_str).collect();
+        bail!("there is no route `{name}`; there are: {}", names.join(", "));
+    };
+    let source = set.sources.get(&route.source).context("a checked route has a checked source")?;
+    Ok((route, source))
+}
+
+/// Fills in what the arguments leave out: the content type, the id's header with a new id, the type's header with the
+/// first type that the route takes by name.
+pub fn compose(args: &SampleArgs, route: &Route, source: &Source, world: &World) -> anyhow::Result<Sample> {
+    let Some(file) = &args.payload else {
+        bail!("`--payload FILE` is missing: a file with a sample of what the provider sends");
+    };
+    let body = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let id = world.random.uuid_v7(world.clock.now()).to_string();
+
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type(source.body, &body)));
+    let id_header = source.event.id.iter().find_map(|rule| match rule {
+        IdRule::Extract(rule) => header_of(rule),
+        IdRule::HashBody | IdRule::Hash(_) => None,
+    });
+    if let (Some(name), Ok(value)) = (id_header, HeaderValue::from_str(&id)) {
+        headers.insert(name, value);
+    }
+    let event_type = route.on.include.iter().find(|glob| !glob.contains('*'));
+    if let (Some(name), Some(event_type)) = (source.event.type_.as_ref().and_then(header_of), event_type) {
+        headers.insert(name, HeaderValue::from_str(event_type).context("the type in `on` cannot be a header")?);
+    }
+    for (name, value) in &args.header {
+        headers.insert(name.clone(), value.clone());
+    }
+
+    let method = source.methods.first().context("a checked source has a method")?.clone();
+    let path = parts(&source.path)
+        .map(|part| match args.path.iter().find(|(name, _)| name == part) {
+            Some((_, value)) => Ok((part.to_owned(), value.clone())),
+            None => bail!("the source's path {} has a part `{part}`: give it by `--path {part}=VALUE`", source.path),
+        })
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let target = target(&source.path, &path, &args.query)?;
+    let notification = Notification { method, headers, body: Bytes::from(body), id };
+    Ok(Sample { notification, path, query: args.query.clone(), target })
+}
+
+fn header_of(rule: &Extraction) -> Option<HeaderName> {
+    match &rule.from {
+        From::Header(name) => name.parse().ok(),
+        From::Path(_) | From::Query(_) | From::Form(_) | From::PathPart(_) | From::Value(_) => None,
+    }
+}
+
+fn content_type(kind: Option<BodyKind>, body: &[u8]) -> &'static str {
+    let looks_like_json = || serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok();
+    match kind {
+        Some(BodyKind::Form) => "application/x-www-form-urlencoded",
+        Some(BodyKind::Text) => "text/plain; charset=utf-8",
+        Some(BodyKind::Json) => "application/json",
+        Some(BodyKind::Binary) => "application/octet-stream",
+        None if looks_like_json() => "application/json",
+        None => "application/octet-stream",
+    }
+}
+
+/// The names in `/hooks/{shop}/{kind}`.
+fn parts(path: &str) -> impl Iterator<Item = &str> {
+    path.split('{').skip(1).filter_map(|rest| rest.split_once('}')).map(|(name, _)| name.trim_start_matches('*'))
+}
+
+fn target(path: &str, parts: &[(String, String)], query: &[(String, String)]) -> anyhow::Result<String> {
+    // The host is a stand-in; only path and query leave here. `Url` does the encoding.
+    let mut url = Url::parse("http://source.invalid/").context("a plain URL")?;
+    {
+        let mut segments = url.path_segments_mut().map_err(|()| anyhow::anyhow!("an http URL has segments"))?;
+        segments.clear();
+        for segment in path.split('/').skip(1) {
+            let mut filled = segment.to_owned();
+            for (name, value) in parts {
+                filled = filled.replace(&format!("{{{name}}}"), value);
+            }
+            segments.push(&filled);
+        }
+    }
+    if !query.is_empty() {
+        url.query_pairs_mut().extend_pairs(query);
+    }
+    Ok(match url.query() {
+        Some(query) => format!("{}?{query}", url.path()),
+        None => url.path().to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_a_path_are_filled_in_and_encoded() {
+        assert_eq!(parts("/hooks/{shop}/x-{kind}").collect::<Vec<_>>(), ["shop", "kind"]);
+        let values = [("shop".to_owned(), "a b/c".to_owned())];
+        let query = [("t".to_owned(), "1&2".to_owned())];
+        assert_eq!(target("/hooks/{shop}", &values, &query).unwrap(), "/hooks/a%20b%2Fc?t=1%262");
+    }
+
+    #[test]
+    fn arguments_are_taken_apart_at_the_first_sign() {
+        assert_eq!(header("X-Url: http://a").unwrap().1, "http://a");
+        assert_eq!(assignment("a=b=c").unwrap(), ("a".to_owned(), "b=c".to_owned()));
+        assert!(header("no colon").is_err());
+        assert!(header("bad name: x").is_err());
+    }
+}
