@@ -37,7 +37,10 @@ pub struct SampleArgs {
 fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     let (name, value) = text.split_once(':').ok_or("write NAME:VALUE")?;
     let name = name.trim().parse().map_err(|_| format!("`{}` is no header name", name.trim()))?;
-    let value = value.trim().parse().map_err(|_| "the value has characters that no header takes".to_owned())?;
+    let value = value
+        .trim()
+        .parse()
+        .map_err(|_| "the value has characters that no header takes".to_owned())?;
     Ok((name, value))
 }
 
@@ -69,7 +72,12 @@ pub fn find<'a>(set: &'a RouteSet, name: &str) -> anyhow::Result<(&'a Route, &'a
 
 /// Fills in what the arguments leave out: the content type, the id's header with a new id, the type's header with the
 /// first type that the route takes by name.
-pub fn compose(args: &SampleArgs, route: &Route, source: &Source, world: &World) -> anyhow::Result<Sample> {
+pub fn compose(
+    args: &SampleArgs,
+    route: &Route,
+    source: &Source,
+    world: &World,
+) -> anyhow::Result<Sample> {
     let Some(file) = &args.payload else {
         bail!("`--payload FILE` is missing: a file with a sample of what the provider sends");
     };
@@ -86,8 +94,13 @@ pub fn compose(args: &SampleArgs, route: &Route, source: &Source, world: &World)
         headers.insert(name, value);
     }
     let event_type = route.on.include.iter().find(|glob| !glob.contains('*'));
-    if let (Some(name), Some(event_type)) = (source.event.type_.as_ref().and_then(header_of), event_type) {
-        headers.insert(name, HeaderValue::from_str(event_type).context("the type in `on` cannot be a header")?);
+    if let (Some(name), Some(event_type)) =
+        (source.event.type_.as_ref().and_then(header_of), event_type)
+    {
+        headers.insert(
+            name,
+            HeaderValue::from_str(event_type).context("the type in `on` cannot be a header")?,
+        );
     }
     for (name, value) in &args.header {
         headers.insert(name.clone(), value.clone());
@@ -97,7 +110,10 @@ pub fn compose(args: &SampleArgs, route: &Route, source: &Source, world: &World)
     let path = parts(&source.path)
         .map(|part| match args.path.iter().find(|(name, _)| name == part) {
             Some((_, value)) => Ok((part.to_owned(), value.clone())),
-            None => bail!("the source's path {} has a part `{part}`: give it by `--path {part}=VALUE`", source.path),
+            None => bail!(
+                "the source's path {} has a part `{part}`: give it by `--path {part}=VALUE`",
+                source.path
+            ),
         })
         .collect::<anyhow::Result<Vec<_>>>()?;
     let target = target(&source.path, &path, &args.query)?;
@@ -126,14 +142,22 @@ fn content_type(kind: Option<BodyKind>, body: &[u8]) -> &'static str {
 
 /// The names in `/hooks/{shop}/{kind}`.
 fn parts(path: &str) -> impl Iterator<Item = &str> {
-    path.split('{').skip(1).filter_map(|rest| rest.split_once('}')).map(|(name, _)| name.trim_start_matches('*'))
+    path.split('{')
+        .skip(1)
+        .filter_map(|rest| rest.split_once('}'))
+        .map(|(name, _)| name.trim_start_matches('*'))
 }
 
-fn target(path: &str, parts: &[(String, String)], query: &[(String, String)]) -> anyhow::Result<String> {
+fn target(
+    path: &str,
+    parts: &[(String, String)],
+    query: &[(String, String)],
+) -> anyhow::Result<String> {
     // The host is a stand-in; only path and query leave here. `Url` does the encoding.
     let mut url = Url::parse("http://source.invalid/").context("a plain URL")?;
     {
-        let mut segments = url.path_segments_mut().map_err(|()| anyhow::anyhow!("an http URL has segments"))?;
+        let mut segments =
+            url.path_segments_mut().map_err(|()| anyhow::anyhow!("an http URL has segments"))?;
         segments.clear();
         for segment in path.split('/').skip(1) {
             let mut filled = segment.to_owned();

@@ -49,7 +49,9 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
             .context("the listen address makes no URL")?,
     };
     let public_url = match source.public_url.clone().or_else(|| set.server.public_url.clone()) {
-        Some(base) => base.join(&sample.target).context("`public_url` and the source's path make no URL")?,
+        Some(base) => {
+            base.join(&sample.target).context("`public_url` and the source's path make no URL")?
+        }
         None => to.clone(),
     };
     let provider = Provider {
@@ -69,7 +71,9 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
         let start = world.clock.monotonic();
         let answer = signed.send().await?;
         let took_ms = world.clock.monotonic().saturating_sub(start).as_millis();
-        let word = http::StatusCode::from_u16(answer.status).ok().and_then(|status| status.canonical_reason());
+        let word = http::StatusCode::from_u16(answer.status)
+            .ok()
+            .and_then(|status| status.canonical_reason());
         out(&format!("{number}  {} {}  {took_ms} ms\n", answer.status, word.unwrap_or_default()));
         if !answer.body.is_empty() {
             let body = String::from_utf8_lossy(&answer.body);
@@ -83,7 +87,9 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     if !as_meant {
         err(match args.bad_signature {
             true => "error: a request with a bad signature was not refused with 401\n",
-            false => "error: not accepted; the router's log and `router_rejected_total` in /metrics say why\n",
+            false => {
+                "error: not accepted; the router's log and `router_rejected_total` in /metrics say why\n"
+            }
         });
     }
     Ok(ExitCode::from(u8::from(!as_meant)))
@@ -115,13 +121,17 @@ fn spoil(
         return Ok(());
     }
     let given = &notification.headers;
-    let names: Vec<HeaderName> = signed.headers.keys().filter(|name| !given.contains_key(*name)).cloned().collect();
+    let names: Vec<HeaderName> =
+        signed.headers.keys().filter(|name| !given.contains_key(*name)).cloned().collect();
     for name in &names {
         change_last(&mut signed.headers, name)?;
     }
     if names.is_empty() {
-        let query: Vec<(String, String)> =
-            signed.url.query_pairs().map(|(name, value)| (name.into_owned(), format!("{value}x"))).collect();
+        let query: Vec<(String, String)> = signed
+            .url
+            .query_pairs()
+            .map(|(name, value)| (name.into_owned(), format!("{value}x")))
+            .collect();
         anyhow::ensure!(!query.is_empty(), "this scheme has nothing that could be wrong");
         signed.url.query_pairs_mut().clear().extend_pairs(query);
     }

@@ -98,9 +98,14 @@ fn dry_run(args: &SampleArgs, set: &RouteSet, world: &World) -> anyhow::Result<D
         clock: Arc::clone(&world.clock),
     };
     let signed = provider.sign(&sample.notification, 0)?;
-    let query = signed.url.query_pairs().map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
+    let query = signed
+        .url
+        .query_pairs()
+        .map(|(name, value)| (name.into_owned(), value.into_owned()))
+        .collect();
     let received = Received {
         method: signed.method,
+        target: sample.target,
         path: sample.path,
         query,
         headers: signed.headers,
@@ -108,13 +113,18 @@ fn dry_run(args: &SampleArgs, set: &RouteSet, world: &World) -> anyhow::Result<D
         received_at: world.clock.now(),
     };
     let public_url = Some(&provider.public_url);
-    let verified = verify(&source.verify.scheme, received, &resolved.vault, public_url, world.clock.now());
+    let verified =
+        verify(&source.verify.scheme, received, &resolved.vault, public_url, world.clock.now());
     let verified = match verified {
         Ok(verified) => verified,
-        Err(rejection) => bail!("the signed sample does not verify ({}): this is a bug of the router", rejection.as_str()),
+        Err(rejection) => bail!(
+            "the signed sample does not verify ({}): this is a bug of the router",
+            rejection.as_str()
+        ),
     };
     let uid = Uid(world.random.uuid_v7(world.clock.now()));
-    let routes: Vec<Arc<Route>> = set.routes.values().filter(|other| other.name == route.name).cloned().collect();
+    let routes: Vec<Arc<Route>> =
+        set.routes.values().filter(|other| other.name == route.name).cloned().collect();
     let event = match new_event(source, &routes, &verified, uid) {
         Ok(event) => event,
         Err(Refused::Malformed(why)) => bail!("the source would answer 400: {why}"),
@@ -149,13 +159,21 @@ fn steps(
 ) -> anyhow::Result<()> {
     let payload = envelope.body_kind.payload(&envelope.body).map_err(anyhow::Error::msg)?;
     let id = DeliveryId { uid: envelope.uid, route: route.name.clone() };
-    let mut context =
-        render::event_context(envelope, &payload, route, resolved, &id.to_string(), 1, envelope.received_at);
+    let mut context = render::event_context(
+        envelope,
+        &payload,
+        route,
+        resolved,
+        &id.to_string(),
+        1,
+        envelope.received_at,
+    );
     if let Some(when) = &route.when {
         match when.holds(&context) {
             Ok(true) => {}
             Ok(false) => {
-                (dry.status, dry.reason) = ("ignored", Some("the route's `when` is false".to_owned()));
+                (dry.status, dry.reason) =
+                    ("ignored", Some("the route's `when` is false".to_owned()));
                 return Ok(());
             }
             Err(error) => {
@@ -184,7 +202,10 @@ fn steps(
         .steps
         .iter()
         .map(|step| {
-            let names = step.save.iter().map(|(name, _)| (name.clone(), Json::from(format!("[saved {name}]"))));
+            let names = step
+                .save
+                .iter()
+                .map(|(name, _)| (name.clone(), Json::from(format!("[saved {name}]"))));
             let mut names: Map<String, Json> = names.collect();
             names.insert("status".to_owned(), Json::from("succeeded"));
             (step.name.to_string(), Json::Object(names))
@@ -252,7 +273,11 @@ impl StandIns<'_> {
     }
 
     fn stand_in(&self, reference: &SecretRef) -> String {
-        if self.is_url(reference) { "https://destination.invalid".to_owned() } else { STAND_IN.to_owned() }
+        if self.is_url(reference) {
+            "https://destination.invalid".to_owned()
+        } else {
+            STAND_IN.to_owned()
+        }
     }
 }
 
@@ -263,7 +288,8 @@ impl Environment for StandIns<'_> {
             return Process.var(name).or_else(|| Some(self.stand_in(&reference)));
         }
         Process.var(name).or_else(|| {
-            (!self.set.references.optional_variables.contains(name)).then(|| format!("[env {name}]"))
+            (!self.set.references.optional_variables.contains(name))
+                .then(|| format!("[env {name}]"))
         })
     }
 
@@ -315,6 +341,8 @@ fn text(dry: &DryRun) -> String {
 }
 
 fn pretty(body: &str) -> String {
-    let json = serde_json::from_str::<Json>(body).ok().and_then(|json| serde_json::to_string_pretty(&json).ok());
+    let json = serde_json::from_str::<Json>(body)
+        .ok()
+        .and_then(|json| serde_json::to_string_pretty(&json).ok());
     json.unwrap_or_else(|| body.to_owned())
 }

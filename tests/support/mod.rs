@@ -1,7 +1,7 @@
 //! A real `router serve` in a process of its own, on a configuration folder that the test owns.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
-pub mod provider;
+pub(crate) mod provider;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -15,17 +15,17 @@ use std::time::Duration;
 use serde_json::Value as Json;
 
 /// Longer than anything here takes on a loaded machine; reaching it is a failure, never a way to wait.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A configuration folder with its store, in a temporary place.
-pub struct Folder {
+pub(crate) struct Folder {
     dir: tempfile::TempDir,
 }
 
 impl Folder {
     /// Writes `router.yaml` (with ports chosen by the system and the store in the folder) and the given files.
     /// `server` are further keys of `router.yaml`.
-    pub fn new(server: &str, files: &[(&str, &str)]) -> Self {
+    pub(crate) fn new(server: &str, files: &[(&str, &str)]) -> Self {
         let folder = Self { dir: tempfile::tempdir().expect("a temporary folder") };
         folder.write(
             "router.yaml",
@@ -39,38 +39,38 @@ impl Folder {
         folder
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.dir.path()
     }
 
-    pub fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         let path = self.path().join(name);
         fs::create_dir_all(path.parent().expect("a file has a folder"))
             .expect("the folder is writable");
         fs::write(path, text).expect("the folder is writable");
     }
 
-    pub fn store(&self) -> PathBuf {
+    pub(crate) fn store(&self) -> PathBuf {
         self.path().join("data")
     }
 }
 
 /// A running `router serve`. Dropping it kills it.
-pub struct Router {
+pub(crate) struct Router {
     child: Child,
-    pub ingress: SocketAddr,
-    pub admin: SocketAddr,
+    pub(crate) ingress: SocketAddr,
+    pub(crate) admin: SocketAddr,
     log: Option<JoinHandle<Vec<String>>>,
 }
 
 impl Router {
     /// Starts it on `folder` and returns once it has logged that it is `listening`.
-    pub fn start(folder: &Folder, env: &[(&str, &str)]) -> Self {
+    pub(crate) fn start(folder: &Folder, env: &[(&str, &str)]) -> Self {
         Self::start_by(Command::new(env!("CARGO_BIN_EXE_router")), folder, env)
     }
 
     /// The same, with a command that wraps the binary (a limit of file sizes, say).
-    pub fn start_by(mut command: Command, folder: &Folder, env: &[(&str, &str)]) -> Self {
+    pub(crate) fn start_by(mut command: Command, folder: &Folder, env: &[(&str, &str)]) -> Self {
         let mut child = command
             .args([
                 "-C",
@@ -109,30 +109,30 @@ impl Router {
         }
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// SIGKILL, and waits for the end. Answers what it had logged.
-    pub fn kill(mut self) -> Vec<String> {
+    pub(crate) fn kill(mut self) -> Vec<String> {
         self.child.kill().expect("it is our child");
         self.child.wait().expect("it is our child");
         self.read_log()
     }
 
-    pub fn signal(&self, signal: rustix::process::Signal) {
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).expect("it is our child");
     }
 
     /// SIGTERM, and waits for the end.
-    pub fn stop(mut self) -> (ExitStatus, Vec<String>) {
+    pub(crate) fn stop(mut self) -> (ExitStatus, Vec<String>) {
         self.signal(rustix::process::Signal::TERM);
         self.wait_mut()
     }
 
     /// Waits until it ends by itself.
-    pub fn wait(mut self) -> (ExitStatus, Vec<String>) {
+    pub(crate) fn wait(mut self) -> (ExitStatus, Vec<String>) {
         self.wait_mut()
     }
 
@@ -148,12 +148,12 @@ impl Router {
             .unwrap_or_default()
     }
 
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.ingress)
     }
 
     /// `GET /api/v1/events/{id}`; `None` while it is not known.
-    pub async fn event(&self, id: &str) -> Option<Json> {
+    pub(crate) async fn event(&self, id: &str) -> Option<Json> {
         let answer = client()
             .get(format!("http://{}/api/v1/events/{id}", self.admin))
             .send()
@@ -168,7 +168,7 @@ impl Router {
 
     #[expect(clippy::disallowed_methods, reason = "a bound on a wait for a real process")]
     /// The event once its status is `status`. The API has no push, so this asks again, without a pause, until it is.
-    pub async fn event_when(&self, id: &str, status: &str) -> Json {
+    pub(crate) async fn event_when(&self, id: &str, status: &str) -> Json {
         let asked = async {
             loop {
                 if let Some(event) = self.event(id).await
@@ -186,7 +186,7 @@ impl Router {
     }
 
     /// The text of `/metrics`.
-    pub async fn metrics(&self) -> String {
+    pub(crate) async fn metrics(&self) -> String {
         let answer = client()
             .get(format!("http://{}/metrics", self.admin))
             .send()
@@ -216,7 +216,7 @@ fn addresses(line: &str) -> Option<(SocketAddr, SocketAddr)> {
 }
 
 /// A client that follows nothing and knows no proxy.
-pub fn client() -> reqwest::Client {
+pub(crate) fn client() -> reqwest::Client {
     // The provider is the process's; whoever comes second finds it installed.
     drop(rustls::crypto::ring::default_provider().install_default());
     reqwest::Client::builder()
