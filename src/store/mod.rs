@@ -4,8 +4,12 @@
 //! [`journal`]; `contract` is the one test-suite that both pass.
 
 mod codec;
+#[cfg(test)]
+mod contract;
 mod decide;
 mod fact;
+#[cfg(test)]
+mod fixtures;
 pub mod journal;
 mod keys;
 pub mod memory;

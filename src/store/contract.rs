@@ -1,0 +1,409 @@
+//! What every store promises, as tests: each runs on the store in memory and on the journal.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use uuid::Uuid;
+
+use super::fixtures::*;
+use super::journal::{JournalOptions, JournalStore};
+use super::memory::MemoryStore;
+use super::{
+    Acceptance, Budget, Change, Claim, Durability, EventStatus, EventView, NewEvent, OnConflict,
+    Operated, Query, Recorded, Store, StoreError,
+};
+use crate::delivery::state::{DeliveryState, Status, StepStatus};
+use crate::envelope::Identity;
+use crate::name::Uid;
+use crate::world::clock::{Clock, ManualClock};
+use crate::world::disk::MemoryDisk;
+
+const BACKLOG: u64 = 100;
+
+struct Rig {
+    store: Arc<dyn Store>,
+    clock: Arc<ManualClock>,
+}
+
+/// Runs `test` on each kind of store.
+async fn on_each(test: impl AsyncFn(&Rig)) {
+    let (world, clock) = world(1);
+    test(&Rig { store: Arc::new(MemoryStore::with_backlog(world, BACKLOG)), clock }).await;
+    let (world, clock) = self::world(1);
+    let options =
+        JournalOptions { segment_bytes: 16 << 10, backlog_max: BACKLOG, ..Default::default() };
+    let disk = Arc::new(MemoryDisk::new());
+    let store = JournalStore::open(disk, options, world).unwrap();
+    test(&Rig { store: Arc::new(store), clock }).await;
+}
+
+impl Rig {
+    async fn accept(&self, event: NewEvent) -> Acceptance {
+        self.store.accept(vec![event]).await.unwrap().remove(0)
+    }
+
+    async fn claim_one(&self) -> Claim {
+        let mut claims = self.store.claim(1).await.unwrap();
+        assert_eq!(claims.len(), 1, "something is due");
+        claims.remove(0)
+    }
+
+    async fn assert_nothing_due(&self) {
+        assert!(self.store.claim(1).await.unwrap().is_empty());
+        assert!(self.store.wait().now_or_never().is_none());
+    }
+
+    async fn try_record(&self, claim: &Claim, version: u64, change: Change) -> Recorded {
+        let record =
+            self.store.record(&claim.state.id, claim.fence, version, change, Durability::Synced);
+        record.await.unwrap()
+    }
+
+    /// Records one change after another.
+    async fn record(&self, claim: &Claim, changes: Vec<Change>) -> DeliveryState {
+        let mut state = claim.state.clone();
+        for change in changes {
+            state = match self.try_record(claim, state.version, change).await {
+                Recorded::Recorded(state) => state,
+                other => panic!("not recorded: {other:?}"),
+            };
+        }
+        state
+    }
+
+    async fn event(&self, number: u128) -> EventView {
+        self.store.event(uid(number)).await.unwrap().unwrap()
+    }
+
+    async fn state(&self, number: u128) -> DeliveryState {
+        self.event(number).await.deliveries.remove(0).state
+    }
+}
+
+fn uid(number: u128) -> Uid {
+    Uid(Uuid::from_u128(number))
+}
+
+#[tokio::test]
+async fn an_event_is_taken_in_once_and_carried_out() {
+    on_each(async |rig| {
+        let offered = event(1, "e1", "{}", &["ship"]);
+        assert_eq!(rig.accept(offered.clone()).await, Acceptance::Accepted { uid: uid(1) });
+        assert_eq!(
+            rig.accept(event(2, "e1", "{}", &["ship"])).await,
+            Acceptance::Duplicate { uid: uid(1) }
+        );
+        rig.store.wait().await;
+        let claim = rig.claim_one().await;
+        assert_eq!(*claim.envelope, offered.envelope);
+        assert_eq!(rig.state(1).await.status, Status::Processing);
+        rig.assert_nothing_due().await;
+        let changes = vec![intended(None), attempted(None, StepStatus::Succeeded)];
+        let state = rig.record(&claim, changes.clone()).await;
+        assert_eq!((state.status, state.version), (Status::Succeeded, 2));
+        let view = rig.event(1).await;
+        assert_eq!(view.duplicates, 1);
+        assert_eq!(*view.envelope, offered.envelope);
+        assert_eq!(view.deliveries[0].state, state);
+        let entries: Vec<_> = changes.into_iter().map(|change| change.entry).collect();
+        assert_eq!(view.deliveries[0].entries, entries);
+        let summary = rig.store.summary().await;
+        assert_eq!((summary.events, summary.queued, summary.processing), (1, 0, 0));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn of_64_that_come_at_once_one_is_stored() {
+    on_each(async |rig| {
+        let offers = (0..64).map(|number| rig.accept(event(number, "e1", "{}", &["ship"])));
+        let answers = futures_util::future::join_all(offers).await;
+        let accepted = answers.iter().filter(|it| matches!(it, Acceptance::Accepted { .. }));
+        assert_eq!(accepted.count(), 1);
+        assert_eq!(rig.store.find("e1", None).await.unwrap().len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn another_body_under_a_known_id_is_kept_for_a_person() {
+    on_each(async |rig| {
+        rig.accept(event(1, "e1", "{\"a\":1}", &["ship"])).await;
+        for number in [2, 3] {
+            let other = event(number, "e1", "{\"a\":2}", &["ship"]);
+            assert_eq!(rig.accept(other).await, Acceptance::Conflict { uid: uid(1) });
+        }
+        let mut uncounted = event(4, "e1", "{\"a\":3}", &["ship"]);
+        uncounted.on_conflict = OnConflict::Ignore;
+        assert_eq!(rig.accept(uncounted).await, Acceptance::Conflict { uid: uid(1) });
+        let view = rig.event(1).await;
+        assert_eq!(view.conflict_count, 3);
+        assert_eq!(view.conflicts.len(), 1, "the same body is kept once, an ignored one never");
+        assert_eq!(&view.conflicts[0].body[..], b"{\"a\":2}");
+        // Another source path is another event.
+        let mut elsewhere = event(5, "e1", "{\"a\":9}", &["ship"]);
+        elsewhere.envelope.path[0].1 = "b".into();
+        assert_eq!(rig.accept(elsewhere).await, Acceptance::Accepted { uid: uid(5) });
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_second_body_may_be_an_event_of_its_own() {
+    on_each(async |rig| {
+        let new_event = |number, body| NewEvent {
+            on_conflict: OnConflict::NewEvent,
+            ..event(number, "e1", body, &["ship"])
+        };
+        assert_eq!(rig.accept(new_event(1, "a")).await, Acceptance::Accepted { uid: uid(1) });
+        assert_eq!(rig.accept(new_event(2, "b")).await, Acceptance::Accepted { uid: uid(2) });
+        assert_eq!(rig.accept(new_event(3, "b")).await, Acceptance::Duplicate { uid: uid(2) });
+        assert_eq!(rig.accept(new_event(4, "a")).await, Acceptance::Duplicate { uid: uid(1) });
+        assert_eq!(rig.state(1).await.key_base, "base-e1");
+        assert_eq!(rig.state(2).await.key_base, "base-e1-b");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_events_of_one_post_are_told_apart_and_share_further_identities() {
+    on_each(async |rig| {
+        let mut first = event(1, "e1", "a", &["ship"]);
+        first.identities.push(Identity::SameAs("order-7".into()));
+        let mut second = event(2, "e2", "b", &["ship"]);
+        second.identities.push(Identity::SameAs("order-7".into()));
+        let third = event(3, "e3", "c", &[]);
+        let answers = rig.store.accept(vec![first, second, third]).await.unwrap();
+        assert_eq!(
+            answers,
+            [
+                Acceptance::Accepted { uid: uid(1) },
+                Acceptance::Duplicate { uid: uid(1) },
+                Acceptance::Accepted { uid: uid(3) },
+            ]
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn only_the_holder_records_and_only_on_the_current_version() {
+    on_each(async |rig| {
+        rig.accept(event(1, "e1", "{}", &["ship"])).await;
+        let claim = rig.claim_one().await;
+        rig.record(&claim, vec![intended(None)]).await;
+        let again = rig.try_record(&claim, 0, intended(None)).await;
+        assert!(matches!(again, Recorded::Already(state) if state.version == 1));
+        assert!(matches!(rig.try_record(&claim, 0, ignored()).await, Recorded::Fenced));
+        assert!(matches!(rig.try_record(&claim, 2, ignored()).await, Recorded::Fenced));
+        // An operator acts: the worker has lost it.
+        let state = rig.state(1).await;
+        let Operated::Done(state) = rig.store.operate(replay(&state)).await.unwrap() else {
+            panic!("not done")
+        };
+        assert_eq!((state.version, state.revision.as_str()), (2, "r2"));
+        assert!(matches!(rig.try_record(&claim, 2, ignored()).await, Recorded::Fenced));
+        let stale = DeliveryState { version: 1, ..state };
+        assert!(matches!(rig.store.operate(replay(&stale)).await, Ok(Operated::Stale)));
+        let unknown = DeliveryState { id: delivery(9, "ship"), ..stale };
+        assert!(matches!(rig.store.operate(replay(&unknown)).await, Ok(Operated::NotFound)));
+        let second = rig.claim_one().await;
+        assert!(second.fence > claim.fence);
+        assert_eq!(rig.record(&second, vec![ignored()]).await.status, Status::Ignored);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_failed_delivery_comes_back_by_replay() {
+    on_each(async |rig| {
+        rig.accept(event(1, "e1", "{}", &["ship"])).await;
+        let claim = rig.claim_one().await;
+        let failed =
+            rig.record(&claim, vec![intended(None), attempted(None, StepStatus::Failed)]).await;
+        assert_eq!(rig.store.summary().await.failed, 1);
+        assert!(matches!(rig.store.operate(replay(&failed)).await, Ok(Operated::Done(_))));
+        let claim = rig.claim_one().await;
+        assert_eq!(claim.state.steps[0].status, StepStatus::Failed, "its past is with it");
+        assert_eq!(&claim.envelope.body[..], b"{}");
+        rig.record(&claim, vec![attempted(None, StepStatus::Succeeded)]).await;
+        assert_eq!(rig.store.summary().await.failed, 0);
+        assert_eq!(rig.event(1).await.deliveries[0].entries.len(), 4);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_explicit_key_is_held_by_one_delivery() {
+    on_each(async |rig| {
+        for number in 1..=3 {
+            rig.accept(event(number, &format!("e{number}"), "{}", &["ship"])).await;
+        }
+        let first = rig.claim_one().await;
+        let second = rig.claim_one().await;
+        let third = rig.claim_one().await;
+        rig.record(&first, vec![intended(Some("order-7"))]).await;
+        let Recorded::KeyHeld(holder) = rig.try_record(&second, 0, intended(Some("order-7"))).await
+        else {
+            panic!("the key is held")
+        };
+        assert_eq!((holder.delivery, holder.status), (first.state.id.clone(), StepStatus::Running));
+        rig.record(&second, vec![waits_for("ship", "order-7")]).await;
+        rig.assert_nothing_due().await;
+        // In review the holder keeps the others waiting.
+        let failed = rig
+            .record(&first_at(&first, 1), vec![attempted(Some("order-7"), StepStatus::Unknown)])
+            .await;
+        rig.assert_nothing_due().await;
+        rig.store.operate(replay(&failed)).await.unwrap();
+        let first = rig.claim_one().await;
+        rig.record(&first, vec![attempted(Some("order-7"), StepStatus::Succeeded)]).await;
+        rig.store.wait().await;
+        let second = rig.claim_one().await;
+        let Recorded::KeyHeld(holder) =
+            rig.try_record(&second, second.state.version, intended(Some("order-7"))).await
+        else {
+            panic!("the key is held for good")
+        };
+        assert_eq!(holder.status, StepStatus::Succeeded);
+        assert_eq!(holder.saved["price"].to_string(), "1.10000000000000000001");
+        // Whoever comes to wait after that is due at once.
+        rig.record(&third, vec![waits_for("ship", "order-7")]).await;
+        assert_eq!(rig.claim_one().await.state.id, third.state.id);
+    })
+    .await;
+}
+
+fn first_at(claim: &Claim, version: u64) -> Claim {
+    let mut claim = claim.clone();
+    claim.state.version = version;
+    claim
+}
+
+#[tokio::test]
+async fn a_retry_is_due_in_time_and_a_wall_clock_that_jumps_back_does_not_stop_it() {
+    on_each(async |rig| {
+        rig.accept(event(1, "e1", "{}", &["ship"])).await;
+        let claim = rig.claim_one().await;
+        rig.record(&claim, vec![put_off(start() + Duration::from_secs(10))]).await;
+        rig.assert_nothing_due().await;
+        rig.clock.jump_to(start() - Duration::from_secs(100_000));
+        rig.clock.advance(Duration::from_secs(9));
+        rig.assert_nothing_due().await;
+        let wait = rig.store.wait();
+        rig.clock.advance(Duration::from_secs(1));
+        wait.await;
+        let claim = rig.claim_one().await;
+        // Decided anew while the wall clock is behind: never a longer wait than was meant.
+        rig.record(&claim, vec![put_off(start() + Duration::from_secs(10))]).await;
+        rig.clock.advance(Duration::from_secs(10));
+        rig.claim_one().await;
+        assert!(rig.clock.now() < start());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_operator_routes_a_stored_event_anew() {
+    on_each(async |rig| {
+        rig.accept(event(1, "e1", "{}", &["ship", "mail"])).await;
+        for _ in 0..2 {
+            let claim = rig.claim_one().await;
+            let change = match claim.state.id.route.as_str() {
+                "ship" => ignored(),
+                _ => attempted(None, StepStatus::Succeeded),
+            };
+            rig.record(&claim, vec![change]).await;
+        }
+        let wanted = event(1, "e1", "{}", &["ship", "mail", "bill"]).deliveries;
+        let queued = rig.store.route(uid(1), operated(), wanted).await.unwrap();
+        assert_eq!(queued, [delivery(1, "ship"), delivery(1, "bill")]);
+        let view = rig.event(1).await;
+        let ship = &view.deliveries[0];
+        assert_eq!((ship.state.status, ship.state.version), (Status::Queued, 2));
+        assert_eq!(ship.entries.len(), 2);
+        assert_eq!(view.deliveries[1].state.status, Status::Succeeded);
+        assert_eq!(view.deliveries[2].entries, [operated()]);
+        for _ in 0..2 {
+            let claim = rig.claim_one().await;
+            rig.record(&claim, vec![attempted(None, StepStatus::Succeeded)]).await;
+        }
+        assert_eq!(rig.state(1).await.version, 3);
+        assert!(rig.store.route(uid(7), operated(), Vec::new()).await.unwrap().is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn lists_are_filtered_and_bounded() {
+    on_each(async |rig| {
+        for number in 1..=9 {
+            let routes: &[&str] = if number % 3 == 0 { &[] } else { &["ship"] };
+            rig.accept(event(number, &format!("e{number}"), "{}", routes)).await;
+        }
+        let all = Budget { rows_max: 100, examined_max: 100 };
+        let ids = async |query: Query, cursor, budget| {
+            let page = rig.store.list(query, cursor, budget).await.unwrap();
+            let ids = page.events.iter().map(|row| row.sequence).collect::<Vec<_>>();
+            (ids, page.next, page.examined)
+        };
+        let query = Query::default();
+        assert_eq!(ids(query.clone(), None, all).await.0, [9, 8, 7, 6, 5, 4, 3, 2, 1]);
+        let two = Budget { rows_max: 2, ..all };
+        assert_eq!(ids(query.clone(), None, two).await, (vec![9, 8], Some(8), 2));
+        assert_eq!(ids(query.clone(), Some(8), two).await, (vec![7, 6], Some(6), 2));
+        assert_eq!(ids(query.clone(), Some(2), two).await, (vec![1], None, 1));
+        let oldest = Query { oldest_first: true, ..query.clone() };
+        assert_eq!(ids(oldest.clone(), None, two).await, (vec![1, 2], Some(2), 2));
+        assert_eq!(ids(oldest, Some(8), two).await, (vec![9], None, 1));
+        let unrouted = Query { status: Some(EventStatus::Unrouted), ..query.clone() };
+        assert_eq!(ids(unrouted.clone(), None, all).await.0, [9, 6, 3]);
+        let narrow = Budget { examined_max: 4, ..all };
+        assert_eq!(ids(unrouted, None, narrow).await, (vec![9, 6], Some(6), 4));
+        let nobody = Query { source: Some("other".into()), ..query };
+        assert!(ids(nobody, None, all).await.0.is_empty());
+        assert_eq!(rig.store.find("e4", None).await.unwrap(), [uid(4)]);
+        assert_eq!(rig.store.find(&uid(4).to_string(), None).await.unwrap(), [uid(4)]);
+        assert!(rig.store.find("e4", Some(&"other".into())).await.unwrap().is_empty());
+        assert!(rig.store.event(uid(77)).await.unwrap().is_none());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_full_backlog_refuses_and_no_route_takes_more_than_half_of_it() {
+    on_each(async |rig| {
+        rig.accept(event(1000, "other", "{}", &["mail"])).await;
+        for number in 0..50 {
+            rig.accept(event(number, &format!("e{number}"), "{}", &["ship"])).await;
+        }
+        let offer = |number: u128, route| {
+            rig.store.accept(vec![event(number, &format!("e{number}"), "{}", &[route])])
+        };
+        assert!(matches!(offer(50, "ship").await, Err(StoreError::Refusing(_))));
+        for number in 51..100 {
+            offer(number, "mail").await.unwrap();
+        }
+        assert!(matches!(offer(100, "bill").await, Err(StoreError::Refusing(_))));
+        let claim = rig.claim_one().await;
+        rig.record(&claim, vec![ignored()]).await;
+        offer(100, "bill").await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn revisions_are_kept_and_a_closed_store_takes_nothing() {
+    on_each(async |rig| {
+        for _ in 0..2 {
+            rig.store.revision_put("h1".into(), "steps: []".into()).await.unwrap();
+        }
+        assert_eq!(&*rig.store.revision_get(&"h1".into()).await.unwrap().unwrap(), "steps: []");
+        assert!(rig.store.revision_get(&"h2".into()).await.unwrap().is_none());
+        rig.store.close().await.unwrap();
+        let refused = rig.store.accept(vec![event(1, "e1", "{}", &["ship"])]).await;
+        assert!(matches!(refused, Err(StoreError::Refusing(_))));
+    })
+    .await;
+}
