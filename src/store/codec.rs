@@ -120,9 +120,9 @@ fn decode(kind: u8, version: u8, body: &[u8]) -> Result<Fact, DecodeError> {
         return Err(DecodeError::Newer { kind, version });
     }
     Ok(match kind {
-        kind::ACCEPTED => Fact::Accepted(Box::new(read.as_a(StoredAccepted::back)?)),
-        kind::DUPLICATE => Fact::Duplicate { uid: read.as_a(Some)? },
-        kind::CONFLICT => read.as_a(|stored: StoredConflict| {
+        kind::ACCEPTED => Fact::Accepted(Box::new(read.read_as(StoredAccepted::back)?)),
+        kind::DUPLICATE => Fact::Duplicate { uid: read.read_as(Some)? },
+        kind::CONFLICT => read.read_as(|stored: StoredConflict| {
             Some(Fact::Conflict {
                 uid: stored.uid,
                 received_at: moment(stored.at)?,
@@ -131,19 +131,19 @@ fn decode(kind: u8, version: u8, body: &[u8]) -> Result<Fact, DecodeError> {
             })
         })?,
         kind::INTENDED | kind::OUTCOME | kind::OPERATED => {
-            Fact::Changed(Box::new(read.as_a(StoredChanged::back)?))
+            Fact::Changed(Box::new(read.read_as(StoredChanged::back)?))
         }
-        kind::ROUTED => Fact::Routed(Box::new(read.as_a(StoredRouted::back)?)),
-        kind::CELL => read.as_a(|stored: StoredCell| {
+        kind::ROUTED => Fact::Routed(Box::new(read.read_as(StoredRouted::back)?)),
+        kind::CELL => read.read_as(|stored: StoredCell| {
             let value = Bytes::copy_from_slice(stored.value.0);
             Some(Fact::Cell { name: stored.name.to_owned(), version: stored.version, value })
         })?,
-        kind::REVISION => read.as_a(|(hash, text): (&str, &str)| {
+        kind::REVISION => read.read_as(|(hash, text): (&str, &str)| {
             Some(Fact::Revision { hash: hash.into(), text: text.into() })
         })?,
-        kind::SNAPSHOT => Fact::Snapshot(Box::new(read.as_a(StoredDelivery::back)?)),
-        kind::RETIRED => Fact::Retired { segment: read.as_a(Some)? },
-        kind::OPENED => Fact::Opened { epoch: read.as_a(Some)? },
+        kind::SNAPSHOT => Fact::Snapshot(Box::new(read.read_as(StoredDelivery::back)?)),
+        kind::RETIRED => Fact::Retired { segment: read.read_as(Some)? },
+        kind::OPENED => Fact::Opened { epoch: read.read_as(Some)? },
         kind::CLOSED if body.is_empty() => Fact::Closed,
         // A kind that this program does not know may change what all others mean.
         _ => return Err(DecodeError::Newer { kind, version }),
@@ -163,7 +163,7 @@ struct Body<'a> {
 
 impl<'a> Body<'a> {
     /// The whole body as the stored shape `S`, and what that stands for.
-    fn as_a<S: Deserialize<'a>, T>(
+    fn read_as<S: Deserialize<'a>, T>(
         self,
         back: impl FnOnce(S) -> Option<T>,
     ) -> Result<T, DecodeError> {

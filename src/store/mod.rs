@@ -167,6 +167,7 @@ pub struct Operation {
 }
 
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "it lives for one answer, and mostly is `Done`")]
 pub enum Operated {
     Done(DeliveryState),
     /// The delivery moved on meanwhile; look again.

@@ -137,6 +137,17 @@ impl Shared {
         })
     }
 
+    #[cfg(test)]
+    pub(super) fn spares(&self) -> usize {
+        self.inbox().spares.len()
+    }
+
+    /// Bytes of all batches so far in the segments that are full, and in the active one.
+    #[cfg(test)]
+    pub(super) fn written(&self) -> u64 {
+        self.desk.lock().expect("no holder of this lock can panic").writer.written()
+    }
+
     pub(super) fn place(&self) -> String {
         self.disk.place()
     }

@@ -141,3 +141,11 @@ pub(crate) fn facts_of(
     }
     Ok(facts)
 }
+
+/// A batch as a later program would write it.
+#[cfg(test)]
+pub(crate) fn reseal_as_version(batch: &mut [u8], version: u16) {
+    batch[4..6].copy_from_slice(&version.to_le_bytes());
+    let crc = checksum(&batch[..CHECKED_HEADER_BYTES], &batch[HEADER_BYTES..]);
+    batch[44..48].copy_from_slice(&crc.to_le_bytes());
+}

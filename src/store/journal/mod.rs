@@ -5,6 +5,8 @@ mod commit;
 mod format;
 mod recovery;
 mod segment;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::sync::Arc;

@@ -184,7 +184,7 @@ impl Walk<'_> {
 
     fn bytes(&self, number: u64) -> io::Result<Vec<u8>> {
         let file = self.segments.file(number)?;
-        let mut bytes = vec![0; file.len()? as usize];
+        let mut bytes = vec![0; file.size()? as usize];
         let count = file.read_at(0, &mut bytes)?;
         bytes.truncate(count);
         Ok(bytes)

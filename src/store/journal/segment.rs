@@ -55,7 +55,7 @@ impl Segments {
         let mut bytes = vec![0; FIRST_READ_BYTES];
         let count = file.read_at(u64::from(at.offset), &mut bytes)?;
         let length = format::frame_length(&bytes[..count]).ok_or(io::ErrorKind::UnexpectedEof)?;
-        if length as u64 > file.len()?.saturating_sub(u64::from(at.offset)) {
+        if length as u64 > file.size()?.saturating_sub(u64::from(at.offset)) {
             return Err(io::ErrorKind::InvalidData.into());
         }
         let known = count.min(length);

@@ -191,6 +191,12 @@ impl Writer {
         }
     }
 
+    /// Bytes in the journal, with what a full segment left unused.
+    #[cfg(test)]
+    pub(crate) fn written(&self) -> u64 {
+        (self.segment - 1) * self.segment_bytes + self.offset
+    }
+
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.is_some()
     }

@@ -142,7 +142,7 @@ fn list_into(folder: &Path, prefix: &str, names: &mut Vec<String>) -> io::Result
 struct FolderFile(File);
 
 impl DiskFile for FolderFile {
-    fn len(&self) -> io::Result<u64> {
+    fn size(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
     }
 

@@ -436,7 +436,7 @@ struct MemoryFile {
 }
 
 impl DiskFile for MemoryFile {
-    fn len(&self) -> io::Result<u64> {
+    fn size(&self) -> io::Result<u64> {
         Ok(self.disk.lock_inner().bytes(self.file)?.len() as u64)
     }
 

@@ -31,7 +31,7 @@ pub trait Disk: Send + Sync + 'static {
 }
 
 pub trait DiskFile: Send + Sync {
-    fn len(&self) -> io::Result<u64>;
+    fn size(&self) -> io::Result<u64>;
     /// Writes all of `bytes` at `offset`. Not durable before `sync_data` returns.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
     /// `fdatasync`: what was written before is on the medium when this returns.

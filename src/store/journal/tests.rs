@@ -1,0 +1,671 @@
+//! The journal under power cuts, kills, damage and full disks. Runs are made from a seed, which a failure prints.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use super::commit::Turn;
+use super::writer::Request;
+use super::{JournalOptions, JournalStore, OpenError, segment};
+use crate::delivery::state::{Status, StepStatus};
+use crate::name::Uid;
+use crate::store::fixtures::{
+    attempted, delivery, event, ignored, intended, put_off, replay, start, world,
+};
+use crate::store::{
+    Acceptance, Budget, Change, Claim, Durability, EventView, NewEvent, Operated, Query, Readiness,
+    Recorded, Store, StoreError,
+};
+use crate::world::disk::{Cut, Disk, DiskFile, Fault, FaultKind, FolderDisk, MemoryDisk};
+
+fn small() -> JournalOptions {
+    JournalOptions {
+        segment_bytes: 8 << 10,
+        commit_bytes_max: 2 << 10,
+        min_free_disk: 0,
+        space_retry: Duration::from_millis(5),
+        ..JournalOptions::default()
+    }
+}
+
+/// A store without threads, and with its spares prepared.
+fn driven(disk: &MemoryDisk, options: JournalOptions) -> Result<JournalStore, OpenError> {
+    let store = JournalStore::open_unstarted(Arc::new(disk.clone()), options, world(1).0)?;
+    while store.shared.prepare_once() {}
+    Ok(store)
+}
+
+/// What a run has been told, with the number of operations that the disk had seen by then.
+#[derive(Default)]
+struct Told {
+    /// (operations, event): accepted or a duplicate of it.
+    events: Vec<(usize, u128)>,
+    /// (operations, event, version): recorded and synced.
+    versions: Vec<(usize, u128, u64)>,
+}
+
+enum Waiting {
+    Event(oneshot::Receiver<Result<Vec<Acceptance>, StoreError>>),
+    Record(u128, oneshot::Receiver<Result<Recorded, StoreError>>),
+    Operate(u128, oneshot::Receiver<Result<Operated, StoreError>>),
+}
+
+#[derive(Default)]
+struct Ledger {
+    waiting: Vec<Waiting>,
+    told: Told,
+}
+
+impl Ledger {
+    /// Takes down what has been answered by now.
+    fn look(&mut self, operations: usize) {
+        let told = &mut self.told;
+        self.waiting.retain_mut(|waiting| match waiting {
+            Waiting::Event(answer) => match answer.try_recv() {
+                Ok(Ok(answers)) => {
+                    for answer in answers {
+                        let (Acceptance::Accepted { uid }
+                        | Acceptance::Duplicate { uid }
+                        | Acceptance::Conflict { uid }) = answer;
+                        told.events.push((operations, uid.0.as_u128()));
+                    }
+                    false
+                }
+                Err(oneshot::error::TryRecvError::Empty) => true,
+                Ok(Err(_)) | Err(oneshot::error::TryRecvError::Closed) => false,
+            },
+            Waiting::Record(number, answer) => match answer.try_recv() {
+                Ok(Ok(Recorded::Recorded(state))) => {
+                    told.versions.push((operations, *number, state.version));
+                    false
+                }
+                Err(oneshot::error::TryRecvError::Empty) => true,
+                Ok(_) | Err(oneshot::error::TryRecvError::Closed) => false,
+            },
+            Waiting::Operate(number, answer) => match answer.try_recv() {
+                Ok(Ok(Operated::Done(state))) => {
+                    told.versions.push((operations, *number, state.version));
+                    false
+                }
+                Err(oneshot::error::TryRecvError::Empty) => true,
+                Ok(_) | Err(oneshot::error::TryRecvError::Closed) => false,
+            },
+        });
+    }
+}
+
+/// Looks at what has been answered before each operation that changes the medium: an answer before its sync is seen
+/// with the operations of before the sync.
+struct Watched {
+    disk: MemoryDisk,
+    ledger: Arc<Mutex<Ledger>>,
+}
+
+struct WatchedFile {
+    file: Arc<dyn DiskFile>,
+    disk: MemoryDisk,
+    ledger: Arc<Mutex<Ledger>>,
+}
+
+impl Disk for Watched {
+    fn place(&self) -> String {
+        self.disk.place()
+    }
+    fn prepare(&self, name: &str, bytes: u64) -> io::Result<()> {
+        self.disk.prepare(name, bytes)
+    }
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        let file = self.disk.open(name)?;
+        let (disk, ledger) = (self.disk.clone(), self.ledger.clone());
+        Ok(Arc::new(WatchedFile { file, disk, ledger }))
+    }
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.disk.list()
+    }
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.disk.remove(name)
+    }
+    fn sync_folder(&self) -> io::Result<()> {
+        self.disk.sync_folder()
+    }
+    fn free_bytes(&self) -> io::Result<u64> {
+        self.disk.free_bytes()
+    }
+    fn total_bytes(&self) -> io::Result<u64> {
+        self.disk.total_bytes()
+    }
+    fn lock(&self) -> io::Result<Box<dyn Send + Sync>> {
+        self.disk.lock()
+    }
+}
+
+impl DiskFile for WatchedFile {
+    fn size(&self) -> io::Result<u64> {
+        self.file.size()
+    }
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.ledger.lock().unwrap().look(self.disk.operations());
+        self.file.write_at(offset, bytes)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        self.ledger.lock().unwrap().look(self.disk.operations());
+        self.file.sync_data()
+    }
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        self.file.read_at(offset, buffer)
+    }
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        self.file.truncate(len)
+    }
+}
+
+/// One process of a recorded run.
+struct Run {
+    disk: MemoryDisk,
+    ledger: Arc<Mutex<Ledger>>,
+    store: JournalStore,
+    held: Vec<Claim>,
+}
+
+impl Run {
+    fn start(disk: &MemoryDisk, told: Told) -> Self {
+        let disk = disk.clone();
+        let ledger = Arc::new(Mutex::new(Ledger { waiting: Vec::new(), told }));
+        let watched = Watched { disk: disk.clone(), ledger: ledger.clone() };
+        let store = JournalStore::open_unstarted(Arc::new(watched), small(), world(1).0).unwrap();
+        while store.shared.prepare_once() {}
+        Self { disk, ledger, store, held: Vec::new() }
+    }
+
+    fn wait(&self, waiting: Waiting) {
+        self.ledger.lock().unwrap().waiting.push(waiting);
+    }
+
+    fn offer(&self, events: Vec<NewEvent>) {
+        let (reply, answer) = oneshot::channel();
+        let permit = self.store.ingest.clone().try_acquire_many_owned(1).unwrap();
+        self.store.shared.enqueue(Request::Accept { events, permit, reply });
+        self.wait(Waiting::Event(answer));
+    }
+
+    fn record(&self, claim: &Claim, version: u64, change: Change, durability: Durability) {
+        let (reply, answer) = oneshot::channel();
+        self.store.shared.enqueue(Request::Record {
+            delivery: claim.state.id.clone(),
+            fence: claim.fence,
+            version,
+            change: Box::new(change),
+            durability,
+            reply,
+        });
+        if durability == Durability::Synced {
+            self.wait(Waiting::Record(claim.state.id.uid.0.as_u128(), answer));
+        }
+    }
+
+    fn commit(&self) {
+        while self.store.shared.commit_once() == Turn::Worked {
+            self.ledger.lock().unwrap().look(self.disk.operations());
+            while self.store.shared.prepare_once() {}
+        }
+        self.ledger.lock().unwrap().look(self.disk.operations());
+    }
+
+    /// Does something, as `random` says.
+    fn act(&mut self, random: &mut StdRng, next: &mut u128) {
+        match random.random_range(0..10) {
+            0..4 => {
+                let count = random.random_range(1..4);
+                let events = (0..count).map(|_| {
+                    *next += 1;
+                    let body = "x".repeat(random.random_range(0..900));
+                    event(*next, &format!("e{next}"), &body, &["ship"])
+                });
+                self.offer(events.collect());
+            }
+            4 if *next > 0 => {
+                // A resend: same id, and often the same body.
+                let known = random.random_range(1..=*next);
+                self.offer(vec![event(known + 1_000_000, &format!("e{known}"), "", &["ship"])]);
+            }
+            5 => self.held.extend(self.store.shared.claim(2).unwrap()),
+            6..9 => {
+                if let Some(claim) = self.held.pop() {
+                    let id = claim.state.id.uid.0.as_u128();
+                    let version = claim.state.version;
+                    let key = format!("key-{}", id % 5);
+                    let last = match id % 4 {
+                        0 => attempted(Some(&key), StepStatus::Succeeded),
+                        1 => attempted(None, StepStatus::Failed),
+                        2 => put_off(start()),
+                        _ => ignored(),
+                    };
+                    let key = (id.is_multiple_of(4)).then_some(key.as_str());
+                    self.record(&claim, version, intended(key), Durability::Ordered);
+                    self.record(&claim, version + 1, last, Durability::Synced);
+                }
+            }
+            _ => {
+                if *next > 0 {
+                    let number = random.random_range(1..=*next);
+                    let id = delivery(number, "ship");
+                    let state = self.store.shared.peek(|state| {
+                        let slot = state.slot(&id)?;
+                        state.load_state(slot, self.store.shared.facts()).ok()
+                    });
+                    if let Some(state) = state.filter(|state| state.status == Status::Failed) {
+                        let (reply, answer) = oneshot::channel();
+                        let operation = Box::new(replay(&state));
+                        self.store.shared.enqueue(Request::Operate { operation, reply });
+                        self.wait(Waiting::Operate(number, answer));
+                    }
+                }
+            }
+        }
+        if random.random_bool(0.6) {
+            self.commit();
+        }
+    }
+
+    /// Kills the process: what is written stays, nothing more is synced.
+    fn kill(self) -> Told {
+        let ledger = self.ledger.clone();
+        drop(self);
+        std::mem::take(&mut ledger.lock().unwrap().told)
+    }
+}
+
+/// Everything that was told before the disk had seen `operations` must be there, and what is there must be whole.
+fn check(disk: &MemoryDisk, told: &Told, operations: usize, context: &str) {
+    let store = JournalStore::open_unstarted(Arc::new(disk.clone()), small(), world(1).0);
+    let store = store.unwrap_or_else(|error| panic!("{context}: {error}"));
+    let look = |number: u128| -> Option<EventView> {
+        let view = store.event(Uid(Uuid::from_u128(number)));
+        view.now_or_never().expect("all is durable after the start").unwrap()
+    };
+    for (_, number) in told.events.iter().filter(|told| told.0 <= operations) {
+        let view = look(*number).unwrap_or_else(|| panic!("{context}: event {number} is lost"));
+        assert_eq!(view.deliveries.len(), 1, "{context}: event {number} is half there");
+    }
+    for (_, number, version) in told.versions.iter().filter(|told| told.0 <= operations) {
+        let view = look(*number).unwrap_or_else(|| panic!("{context}: event {number} is lost"));
+        let state = &view.deliveries[0].state;
+        assert!(state.version >= *version, "{context}: {number} went back from {version}");
+    }
+    let budget = Budget { rows_max: 10_000, examined_max: 10_000 };
+    let page = store.list(Query::default(), None, budget).now_or_never().unwrap().unwrap();
+    for row in &page.events {
+        let view = look(row.uid.0.as_u128()).unwrap();
+        let delivery = &view.deliveries[0];
+        assert_eq!(delivery.state.version as usize, delivery.entries.len(), "{context}");
+        assert_eq!(delivery.state.status, row.deliveries[0].1, "{context}");
+    }
+    // Once each, whatever was cut.
+    let mut ids: Vec<_> = page.events.iter().map(|row| row.event_id.clone()).collect();
+    let count = ids.len();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), count, "{context}: an event is there twice");
+}
+
+const CUTS: [Cut; 5] = [Cut::Nothing, Cut::Everything, Cut::Some(1), Cut::Some(2), Cut::Some(3)];
+
+#[test]
+fn a_power_cut_takes_nothing_that_was_acknowledged() {
+    for seed in 0..3 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let disk = MemoryDisk::new();
+        let mut run = Run::start(&disk, Told::default());
+        let mut next = 0;
+        for _ in 0..40 {
+            run.act(&mut random, &mut next);
+        }
+        run.commit();
+        let told = run.kill();
+        assert!(told.events.len() > 10 && !told.versions.is_empty());
+        // At every operation: between writes and at each sync.
+        let points: Vec<usize> = (0..=disk.operations()).collect();
+        disk.cut_at_each(&points, |point, image| {
+            for cut in CUTS {
+                check(&image(cut), &told, point, &format!("seed {seed}, after {point}, {cut:?}"));
+            }
+        });
+    }
+}
+
+#[test]
+fn killed_restarted_asked_again_and_then_cut() {
+    for seed in 100..102 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut disk = MemoryDisk::new();
+        let mut next = 0;
+        let mut told = Told::default();
+        for _ in 0..3 {
+            let mut run = Run::start(&disk, told);
+            // What the former process was told is on the medium before this one is asked anything.
+            for told in &mut run.ledger.lock().unwrap().told.events {
+                told.0 = 0;
+            }
+            for told in &mut run.ledger.lock().unwrap().told.versions {
+                told.0 = 0;
+            }
+            // A resend of everything: each answer is a promise.
+            for known in 1..=next {
+                run.offer(vec![event(known + 1_000_000, &format!("e{known}"), "", &["ship"])]);
+            }
+            for _ in 0..15 {
+                run.act(&mut random, &mut next);
+            }
+            // Killed between write and sync, or anywhere else.
+            run.disk.inject(Fault { kind: FaultKind::FailedSync, number: 0 });
+            next += 1;
+            run.offer(vec![event(next, &format!("e{next}"), "", &["ship"])]);
+            run.commit();
+            told = run.kill();
+            let points: Vec<usize> = (0..=disk.operations()).collect();
+            disk.cut_at_each(&points, |point, image| {
+                for cut in CUTS {
+                    check(
+                        &image(cut),
+                        &told,
+                        point,
+                        &format!("seed {seed}, after {point}, {cut:?}"),
+                    );
+                }
+            });
+            disk = disk.after_kill();
+        }
+    }
+}
+
+fn segments(disk: &MemoryDisk) -> Vec<String> {
+    let names = disk.list().unwrap();
+    names.into_iter().filter(|name| segment::number(name).is_some()).collect()
+}
+
+/// Accepts events of 700 bytes until `count` stand.
+fn filled(disk: &MemoryDisk, count: u128) -> JournalStore {
+    let store = driven(disk, small()).unwrap();
+    for number in 1..=count {
+        let offered = event(number, &format!("e{number}"), &"x".repeat(700), &["ship"]);
+        assert!(matches!(accept(&store, offered), Some(Ok(_))));
+    }
+    store
+}
+
+/// One event through one commit; `None`: not answered.
+fn accept(store: &JournalStore, event: NewEvent) -> Option<Result<Acceptance, StoreError>> {
+    let mut answer = store.accept(vec![event]);
+    if let Some(refused) = (&mut answer).now_or_never() {
+        return Some(refused.map(|mut answers| answers.remove(0)));
+    }
+    while store.shared.commit_once() == Turn::Worked {
+        while store.shared.prepare_once() {}
+    }
+    answer.now_or_never().map(|answer| answer.map(|mut answers| answers.remove(0)))
+}
+
+fn close(store: &JournalStore) {
+    let mut answer = store.close();
+    assert!((&mut answer).now_or_never().is_none());
+    while store.shared.commit_once() == Turn::Worked {}
+    answer.now_or_never().unwrap().unwrap();
+}
+
+#[test]
+fn a_clean_end_is_read_back_whole_and_nothing_is_copied() {
+    let disk = MemoryDisk::new();
+    let store = filled(&disk, 30);
+    close(&store);
+    drop(store);
+    assert!(segments(&disk).len() > 3);
+    let disk = disk.cut_after(disk.operations(), Cut::Nothing);
+    let store = driven(&disk, small()).unwrap();
+    let summary = store.summary().now_or_never().unwrap();
+    assert_eq!((summary.events, summary.queued), (30, 30));
+    assert_eq!(store.shared.claim(100).unwrap().len(), 30);
+}
+
+#[test]
+fn the_data_folder_is_taken_by_one() {
+    let disk = MemoryDisk::new();
+    let store = driven(&disk, small()).unwrap();
+    assert!(matches!(driven(&disk, small()), Err(OpenError::Locked { .. })));
+    drop(store);
+    driven(&disk, small()).unwrap();
+}
+
+#[test]
+fn a_flipped_bit_stops_the_start_and_names_the_place() {
+    let disk = MemoryDisk::new();
+    let store = filled(&disk, 30);
+    close(&store);
+    drop(store);
+    let names = segments(&disk);
+    let mut random = StdRng::seed_from_u64(7);
+    for round in 0..60 {
+        let damaged = disk.after_kill();
+        // Anywhere in what was written; the last segment ends with the mark of the clean end.
+        let name = &names[random.random_range(0..4)];
+        let used = used_bytes(&damaged, name);
+        let offset = random.random_range(0..used);
+        damaged.damage(name, offset, 1 << random.random_range(0..8));
+        match driven(&damaged, small()) {
+            Err(OpenError::Corrupt { segment, .. }) => assert!(segment >= 1),
+            // The format version is looked at only where the checksum is right.
+            Err(other) => panic!("round {round}, {name} at {offset}: {other}"),
+            Ok(_) => panic!("round {round}, {name} at {offset}: the damage was not seen"),
+        }
+    }
+}
+
+/// Up to the last byte that is not zero.
+fn used_bytes(disk: &MemoryDisk, name: &str) -> u64 {
+    let file = disk.open(name).unwrap();
+    let mut bytes = vec![0; file.size().unwrap() as usize];
+    file.read_at(0, &mut bytes).unwrap();
+    bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1)
+}
+
+#[test]
+fn a_missing_segment_a_missing_key_and_a_newer_format_stop_the_start() {
+    let disk = MemoryDisk::new();
+    let store = filled(&disk, 30);
+    drop(store);
+    for gone in [1, 2] {
+        let disk = disk.after_kill();
+        disk.remove(&segment::name(gone)).unwrap();
+        let missing = driven(&disk, small()).map(drop);
+        assert!(matches!(missing, Err(OpenError::Missing { segment, .. }) if segment == gone));
+    }
+    let keyless = disk.after_kill();
+    keyless.remove("key").unwrap();
+    assert!(matches!(driven(&keyless, small()), Err(OpenError::NoKey { .. })));
+    // A whole batch of a later format, at the end of the first segment.
+    let newer = MemoryDisk::new();
+    let store = driven(&newer, small()).unwrap();
+    drop(store);
+    let file = newer.open(&segment::name(1)).unwrap();
+    let mut bytes = vec![0; file.size().unwrap() as usize];
+    file.read_at(0, &mut bytes).unwrap();
+    let length = super::format::HEADER_BYTES
+        + u32::from_le_bytes(bytes[40..44].try_into().unwrap()) as usize;
+    let mut batch = bytes[..length].to_vec();
+    super::format::reseal_as_version(&mut batch, 2);
+    file.write_at(0, &batch).unwrap();
+    assert!(matches!(driven(&newer, small()), Err(OpenError::Newer { .. })));
+}
+
+#[tokio::test]
+async fn a_failed_write_or_sync_is_the_end() {
+    for kind in [FaultKind::ShortWrite, FaultKind::FailedSync] {
+        let disk = MemoryDisk::new();
+        let store = JournalStore::open(Arc::new(disk.clone()), small(), world(1).0).unwrap();
+        store.accept(vec![event(1, "e1", "{}", &["ship"])]).await.unwrap();
+        let claim = store.claim(1).await.unwrap().remove(0);
+        // The preparer may sync too: its failures are not the end.
+        while store.shared.spares() < 2 {
+            tokio::task::yield_now().await;
+        }
+        disk.inject(Fault { kind, number: 0 });
+        let lost = store.accept(vec![event(2, "e2", "{}", &["ship"])]).await;
+        assert!(matches!(lost, Err(StoreError::Dead(_))), "{lost:?}");
+        assert!(store.died().await.contains("failed"));
+        assert!(matches!(store.summary().await.ready, Readiness::Dead(_)));
+        let after = store.accept(vec![event(3, "e3", "{}", &["ship"])]).await;
+        assert!(matches!(after, Err(StoreError::Dead(_))));
+        let id = claim.state.id.clone();
+        let record = store.record(&id, claim.fence, 0, ignored(), Durability::Synced).await;
+        assert!(matches!(record, Err(StoreError::Dead(_))));
+        assert!(matches!(store.claim(1).await, Err(StoreError::Dead(_))));
+        assert!(matches!(store.event(claim.envelope.uid).await, Ok(Some(_))));
+        drop(store);
+        let store = JournalStore::open(Arc::new(disk.after_kill()), small(), world(1).0).unwrap();
+        assert_eq!(store.claim(9).await.unwrap()[0].envelope.event_id, "e1".into());
+    }
+}
+
+#[test]
+fn a_sync_that_lies_never_brings_a_panic_or_half_an_event() {
+    for seed in 0..40 {
+        let disk = MemoryDisk::new();
+        disk.inject(Fault { kind: FaultKind::LyingSync, number: (seed % 20) as usize });
+        let store = filled(&disk, 20);
+        drop(store);
+        let cut = disk.cut_after(disk.operations(), Cut::Some(seed));
+        match driven(&cut, small()) {
+            Ok(store) => {
+                let events = store.summary().now_or_never().unwrap().events;
+                assert_eq!(store.shared.claim(100).unwrap().len() as u64, events);
+            }
+            Err(
+                OpenError::Corrupt { .. } | OpenError::Missing { .. } | OpenError::NoKey { .. },
+            ) => {}
+            Err(other) => panic!("seed {seed}: {other}"),
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_new_events_and_records_what_calls_answered() {
+    let disk = MemoryDisk::new();
+    // Room for the first segment and its two spares, and hardly more.
+    disk.set_quota(28 << 10);
+    let options = JournalOptions { segment_bytes: 8 << 10, ..small() };
+    let store =
+        JournalStore::open_unstarted(Arc::new(Roomy(disk.clone())), options.clone(), world(1).0)
+            .unwrap();
+    while store.shared.prepare_once() {}
+    let mut accepted: Vec<u128> = Vec::new();
+    let refused = (1..100).find_map(|number| {
+        let offered = event(number, &format!("e{number}"), &"x".repeat(700), &["ship"]);
+        match accept(&store, offered).expect("it is answered") {
+            Ok(_) => {
+                accepted.push(number);
+                None
+            }
+            Err(error) => Some((number, error)),
+        }
+    });
+    let (number, error) = refused.expect("the disk gets full");
+    assert!(matches!(&error, StoreError::Refusing(why) if why.contains("full")), "{error}");
+    let ready = store.summary().now_or_never().unwrap().ready;
+    assert!(matches!(ready, Readiness::Refusing(_)));
+    for claim in store.shared.claim(5).unwrap() {
+        let id = claim.state.id.clone();
+        let mut record = store.record(&id, claim.fence, 0, ignored(), Durability::Synced);
+        assert!((&mut record).now_or_never().is_none());
+        while store.shared.commit_once() == Turn::Worked {}
+        assert!(matches!(record.now_or_never(), Some(Ok(Recorded::Recorded(_)))));
+    }
+    disk.set_quota(1 << 20);
+    while store.shared.prepare_once() {}
+    assert_eq!(store.summary().now_or_never().unwrap().ready, Readiness::Ready);
+    let again = event(number, &format!("e{number}"), "", &["ship"]);
+    assert!(matches!(accept(&store, again), Some(Ok(Acceptance::Accepted { .. }))));
+    drop(store);
+    let store = driven(&disk.cut_after(disk.operations(), Cut::Nothing), options).unwrap();
+    let summary = store.summary().now_or_never().unwrap();
+    assert_eq!(summary.events as usize, accepted.len() + 1);
+    assert_eq!(summary.queued as usize, accepted.len() + 1 - 5);
+}
+
+/// Says that its volume is large, so that a small one can be filled.
+struct Roomy(MemoryDisk);
+
+impl Disk for Roomy {
+    fn place(&self) -> String {
+        self.0.place()
+    }
+    fn prepare(&self, name: &str, bytes: u64) -> io::Result<()> {
+        self.0.prepare(name, bytes)
+    }
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        self.0.open(name)
+    }
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.0.list()
+    }
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.0.rename(from, to)
+    }
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.0.remove(name)
+    }
+    fn sync_folder(&self) -> io::Result<()> {
+        self.0.sync_folder()
+    }
+    fn free_bytes(&self) -> io::Result<u64> {
+        self.0.free_bytes()
+    }
+    fn total_bytes(&self) -> io::Result<u64> {
+        Ok(1 << 40)
+    }
+    fn lock(&self) -> io::Result<Box<dyn Send + Sync>> {
+        self.0.lock()
+    }
+}
+
+#[tokio::test]
+async fn a_folder_of_the_machine_keeps_it_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || {
+        let disk = Arc::new(FolderDisk::open(folder.path().join("store")).unwrap());
+        JournalStore::open(disk, JournalOptions { segment_bytes: 64 << 10, ..small() }, world(1).0)
+    };
+    let store = open().unwrap();
+    let refused = open().map(drop).unwrap_err().to_string();
+    assert!(refused.contains("in use by another router") && refused.contains("store"));
+    for number in 0..200 {
+        let offered = event(number, &format!("e{number}"), &"x".repeat(1024), &["ship"]);
+        store.accept(vec![offered]).await.unwrap();
+        let claim = store.claim(1).await.unwrap().remove(0);
+        let id = claim.state.id.clone();
+        let intent = store.record(&id, claim.fence, 0, intended(None), Durability::Ordered);
+        assert!(matches!(intent.await, Ok(Recorded::Recorded(_))));
+        let done = attempted(None, StepStatus::Succeeded);
+        let done = store.record(&id, claim.fence, 1, done, Durability::Synced);
+        assert!(matches!(done.await, Ok(Recorded::Recorded(_))));
+    }
+    let written = store.shared.written();
+    assert!(written <= 200 * (1024 * 3 / 2 + 400), "{} bytes an event", written / 200);
+    let before = store.event(delivery(7, "ship").uid).await.unwrap().unwrap();
+    drop(store);
+    let store = open().unwrap();
+    let after = store.event(delivery(7, "ship").uid).await.unwrap().unwrap();
+    assert_eq!(format!("{before:?}"), format!("{after:?}"));
+    assert_eq!(store.summary().await.events, 200);
+    let mode = std::os::unix::fs::PermissionsExt::mode(
+        &std::fs::metadata(folder.path().join("store/key")).unwrap().permissions(),
+    );
+    assert_eq!(mode & 0o777, 0o600);
+}
