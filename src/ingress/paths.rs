@@ -31,7 +31,7 @@ impl Table {
     }
 
     /// The source at `path`, which is as it came, and its decoded parts. Parts are split before they are decoded, so
-    /// `%2F` belongs to a part. A part that is not UTF-8 names nothing.
+    /// `%2F` belongs to a part. A part that is empty or not UTF-8 names nothing.
     pub(super) fn find(&self, path: &str) -> Option<(&Arc<Source>, Vec<(String, String)>)> {
         let found = self.paths.at(path).ok()?;
         let parts = found
@@ -39,7 +39,7 @@ impl Table {
             .iter()
             .map(|(name, value)| {
                 let value = percent_decode_str(value).decode_utf8().ok()?;
-                Some((name.to_owned(), value.into_owned()))
+                (!value.is_empty()).then(|| (name.to_owned(), value.into_owned()))
             })
             .collect::<Option<Vec<_>>>()?;
         Some((found.value, parts))

@@ -1,0 +1,627 @@
+//! The ingress from outside: real sockets, bytes in, bytes out, a store in memory behind it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use jiff::SignedDuration;
+use proptest::prelude::*;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use router::config::{
+    Admin, EventFilter, EventRules, IdRule, Limits, Live, MissingId, OnMalformed, References,
+    Resolved, Respond, Route, RouteSet, Server, Source, Verification,
+};
+use router::envelope::OnConflict;
+use router::extract::{Extraction, From};
+use router::ingress::{Ingress, serve};
+use router::name::{RevisionHash, RouteName, SourceName};
+use router::secret::{SecretRef, SecretValue, Vault};
+use router::store::memory::MemoryStore;
+use router::store::{Budget, EventView, Query, Store};
+use router::telemetry::Metrics;
+use router::verify::scheme::{
+    Hmac, HmacAlgorithm, Part, Scheme, SecretEncoding, Selector, Signature, SignatureEncoding,
+    SignatureSyntax, Strength,
+};
+use router::verify::sign::{Unsigned, sign};
+use router::world::World;
+use router::world::clock::timeout;
+
+/// Longer than anything here takes on a loaded machine; reaching it is a failure, never a way to wait.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// What the tests that wait for a limit set it to.
+const SHORT: Duration = Duration::from_millis(200);
+const MAX_BODY: usize = 1024;
+
+fn secret(text: &str) -> SecretRef {
+    SecretRef::Literal(text.into())
+}
+
+/// Stripe's scheme; `old` and `new` both verify.
+fn scheme() -> Scheme {
+    Scheme::Hmac(Hmac {
+        algorithm: HmacAlgorithm::Sha256,
+        secrets: vec![secret("old"), secret("new")],
+        secret_encoding: SecretEncoding::Utf8,
+        strip_prefix: None,
+        signed: vec![Part::Timestamp, Part::Literal(".".to_owned()), Part::Body],
+        signature: Signature {
+            at: Selector::Header("X-Signature".to_owned()),
+            encoding: SignatureEncoding::Hex,
+            syntax: SignatureSyntax::Pairs {
+                separator: ',',
+                assign: '=',
+                signature_key: "v1".to_owned(),
+                timestamp_key: Some("t".to_owned()),
+            },
+        },
+        timestamp: None,
+        id: None,
+        tolerance: Some(Duration::from_secs(300)),
+    })
+}
+
+fn source(name: &str, path: &str) -> Source {
+    Source {
+        name: SourceName::from(name),
+        path: path.to_owned(),
+        methods: vec![Method::POST],
+        verify: Verification { scheme: scheme(), strength: Strength::Signed, provider: None },
+        event: EventRules {
+            id: vec![IdRule::HashBody],
+            missing_id: MissingId::Derive,
+            same_as: Vec::new(),
+            volatile: Vec::new(),
+            on_conflict: OnConflict::Review,
+            type_: None,
+            occurred_at: None,
+        },
+        body: None,
+        max_body_bytes: MAX_BODY,
+        respond: Respond { status: StatusCode::OK, headers: HeaderMap::new(), body: Bytes::new() },
+        on_malformed: OnMalformed::Review,
+        dedupe: Duration::from_secs(3600),
+        public_url: None,
+    }
+}
+
+fn route(name: &str, source: &str) -> Route {
+    Route {
+        name: RouteName::from(name),
+        description: None,
+        owner: None,
+        docs: None,
+        labels: BTreeMap::new(),
+        source: SourceName::from(source),
+        on: EventFilter { all: true, ..EventFilter::default() },
+        when: None,
+        fields: Vec::new(),
+        secrets: BTreeMap::new(),
+        env: BTreeMap::new(),
+        steps: Vec::new(),
+        revision: RevisionHash::from("r1"),
+        revision_text: "".into(),
+    }
+}
+
+fn live(sources: Vec<Source>, limits: Limits) -> Arc<Live> {
+    let mut vault = Vault::default();
+    for text in ["old", "new", "other"] {
+        vault.insert(secret(text), SecretValue::new(text));
+    }
+    let set = RouteSet {
+        references: References::default(),
+        server: Server {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            public_url: None,
+            admin: Admin { listen: "127.0.0.1:0".parse().unwrap(), tokens: Vec::new() },
+            store: "data".into(),
+            workers: 1,
+            limits,
+            egress_allow: Vec::new(),
+        },
+        sources: sources
+            .into_iter()
+            .map(|source| (source.name.clone(), Arc::new(source)))
+            .collect(),
+        routes: [(RouteName::from("ship"), Arc::new(route("ship", "store")))].into(),
+        destinations: BTreeMap::new(),
+    };
+    Arc::new(Live { set, resolved: Resolved { vault, ..Resolved::default() } })
+}
+
+fn limits() -> Limits {
+    Limits {
+        connections: 256,
+        backlog: 1_000_000,
+        header_timeout: PATIENCE,
+        body_timeout: PATIENCE,
+        min_free_disk_bytes: 0,
+    }
+}
+
+struct Running {
+    world: World,
+    address: SocketAddr,
+    store: Arc<MemoryStore>,
+    live: watch::Sender<Arc<Live>>,
+    stop: watch::Sender<bool>,
+    ended: tokio::task::JoinHandle<()>,
+}
+
+impl Running {
+    async fn start(sources: Vec<Source>, limits: Limits) -> Self {
+        Self::start_on(sources, limits, u64::MAX).await
+    }
+
+    async fn start_on(sources: Vec<Source>, limits: Limits, backlog: u64) -> Self {
+        let world = World::real();
+        let store = Arc::new(MemoryStore::with_backlog(world.clone(), backlog));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (live, live_seen) = watch::channel(live(sources, limits));
+        let (stop, stop_seen) = watch::channel(false);
+        let deps = Ingress {
+            world: world.clone(),
+            store: store.clone(),
+            live: live_seen,
+            metrics: Arc::new(Metrics::new()),
+        };
+        let ended = tokio::spawn(serve(listener, deps, stop_seen));
+        Self { world, address, store, live, stop, ended }
+    }
+
+    /// One source `store` at `/hooks/store`, patient limits.
+    async fn plain() -> Self {
+        Self::start(vec![source("store", "/hooks/store")], limits()).await
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    async fn within<F: Future>(&self, future: F) -> F::Output {
+        timeout(&*self.world.clock, PATIENCE, future)
+            .await
+            .expect("it took longer than anything here")
+    }
+
+    /// Sends `bytes` and reads until the router closes.
+    async fn exchange(&self, bytes: &[u8]) -> String {
+        self.within(async {
+            let mut stream = self.connect().await;
+            stream.write_all(bytes).await.unwrap();
+            read_all(&mut stream).await
+        })
+        .await
+    }
+
+    async fn status(&self, bytes: &[u8]) -> u16 {
+        status(&self.exchange(bytes).await)
+    }
+
+    async fn events(&self) -> u64 {
+        self.store.summary().await.events
+    }
+
+    /// The one event of the store.
+    async fn event(&self) -> EventView {
+        let budget = Budget { rows_max: 10, examined_max: 100 };
+        let page = self.store.list(Query::default(), None, budget).await.unwrap();
+        assert_eq!(page.events.len(), 1);
+        self.store.event(page.events[0].uid).await.unwrap().unwrap()
+    }
+}
+
+async fn read_all(stream: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    // A reset after the answer is the answer's end as well.
+    let _read = stream.read_to_end(&mut bytes).await;
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn status(answer: &str) -> u16 {
+    let status = answer.split(' ').nth(1).unwrap_or_else(|| panic!("no answer: {answer:?}"));
+    status.parse().unwrap()
+}
+
+/// The signature header for `body`, by secret number `which` of `scheme`, `age` seconds ago.
+fn signature_by(scheme: &Scheme, body: &[u8], which: usize, age: i64) -> String {
+    let mut vault = Vault::default();
+    for text in ["old", "new", "other"] {
+        vault.insert(secret(text), SecretValue::new(text));
+    }
+    let unsigned = Unsigned {
+        method: Method::POST,
+        url: "http://localhost/".parse().unwrap(),
+        headers: HeaderMap::new(),
+        body: Bytes::copy_from_slice(body),
+        id: String::new(),
+    };
+    let at = World::real().clock.now() - SignedDuration::from_secs(age);
+    let proof = sign(scheme, &vault, &unsigned, at, which).unwrap();
+    let [(name, value)] = proof.headers.as_slice() else { panic!("one header") };
+    format!("{name}: {value}\r\n")
+}
+
+fn signature(body: &[u8]) -> String {
+    signature_by(&scheme(), body, 0, 0)
+}
+
+/// A POST of `body` with these header lines, which closes its connection.
+fn post(path: &str, headers: &str, body: &[u8]) -> Vec<u8> {
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: {}\r\n{headers}\r\n",
+        body.len()
+    );
+    [head.as_bytes(), body].concat()
+}
+
+fn signed_post(path: &str, body: &[u8]) -> Vec<u8> {
+    post(path, &format!("content-type: application/json\r\n{}", signature(body)), body)
+}
+
+const BODY: &[u8] = br#"{"id":"evt_1"}"#;
+
+#[tokio::test]
+async fn accepted_then_duplicate() {
+    let router = Running::plain().await;
+    let request = signed_post("/hooks/store?a=b%20c", BODY);
+    let answer = router.exchange(&request).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\n"), "{answer}");
+    assert_eq!(router.status(&request).await, 200);
+    let event = router.event().await;
+    assert_eq!((event.duplicates, event.conflict_count), (1, 0));
+    assert_eq!(event.envelope.body, BODY);
+    assert_eq!(event.envelope.query, [("a".to_owned(), "b c".to_owned())]);
+    assert_eq!(event.envelope.malformed, None);
+    assert_eq!(event.deliveries.len(), 1);
+}
+
+#[tokio::test]
+async fn whoever_does_not_prove_itself_gets_401_and_leaves_nothing() {
+    let router = Running::plain().await;
+    let stranger = match scheme() {
+        Scheme::Hmac(hmac) => Scheme::Hmac(Hmac { secrets: vec![secret("other")], ..hmac }),
+        Scheme::Token(_) | Scheme::AnyOf(_) | Scheme::None { .. } => panic!("an HMAC"),
+    };
+    let by = |which, age| signature_by(&scheme(), BODY, which, age);
+    for (case, headers) in [
+        ("tampered", signature(br#"{"id":"evt_2"}"#)),
+        ("wrong secret", signature_by(&stranger, BODY, 0, 0)),
+        ("stale", by(0, 400)),
+        ("from the future", by(0, -400)),
+        ("missing", String::new()),
+        ("malformed", "x-signature: hello\r\n".to_owned()),
+        ("doubled", format!("{}{}", by(0, 0), by(0, 0))),
+        ("not UTF-8", "x-signature: \u{fc}\r\n".to_owned()),
+    ] {
+        let answer = router.exchange(&post("/hooks/store", &headers, BODY)).await;
+        assert!(answer.starts_with("HTTP/1.1 401 Unauthorized\r\n"), "{case}: {answer}");
+        assert!(answer.ends_with("\r\n\r\n"), "{case}: {answer}");
+    }
+    assert_eq!(router.events().await, 0);
+    for which in 0..2 {
+        assert_eq!(router.status(&post("/hooks/store", &by(which, 0), BODY)).await, 200);
+    }
+    assert_eq!(router.events().await, 1);
+}
+
+#[tokio::test]
+async fn unknown_paths_and_wrong_methods() {
+    let router = Running::plain().await;
+    for path in ["/", "/hooks", "/hooks/store/", "/hooks/store/x", "/hooks/Store", "//", "*"] {
+        assert_eq!(router.status(&signed_post(path, BODY)).await, 404, "{path}");
+    }
+    for method in ["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH", "BREW"] {
+        let request =
+            format!("{method} /hooks/store HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+        let answer = router.exchange(request.as_bytes()).await;
+        assert_eq!(status(&answer), 405, "{method}");
+        assert!(answer.to_lowercase().contains("\r\nallow: post\r\n"), "{answer}");
+    }
+    assert_eq!(router.events().await, 0);
+}
+
+#[tokio::test]
+async fn too_large_a_body_is_refused_by_its_announcement_and_by_its_size() {
+    let router = Running::plain().await;
+    let exact = [b"\"", vec![b'a'; MAX_BODY - 2].as_slice(), b"\""].concat();
+    assert_eq!(router.status(&signed_post("/hooks/store", &exact)).await, 200);
+    // Nothing but the announcement is sent, so nothing but it can be what is answered.
+    let announced = "POST /hooks/store HTTP/1.1\r\nhost: a\r\ncontent-length: 1025\r\n\r\n";
+    let answer = router.exchange(announced.as_bytes()).await;
+    assert_eq!(status(&answer), 413);
+    // The body has no end: the answer comes as soon as the limit is passed.
+    let endless = format!(
+        "POST /hooks/store HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n401\r\n{}\r\n",
+        "a".repeat(0x401)
+    );
+    assert_eq!(router.status(endless.as_bytes()).await, 413);
+    assert_eq!(router.events().await, 1);
+}
+
+#[tokio::test]
+async fn a_chunked_body_is_taken() {
+    let router = Running::plain().await;
+    let request = format!(
+        "POST /hooks/store HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n{}\r\n5\r\n{{\"id\"\r\n9\r\n:\"evt_1\"}}\r\n0\r\n\r\n",
+        signature(BODY)
+    );
+    assert_eq!(router.status(request.as_bytes()).await, 200);
+    assert_eq!(router.event().await.envelope.body, BODY);
+}
+
+#[tokio::test]
+async fn two_body_lengths_are_refused_in_either_order() {
+    let router = Running::plain().await;
+    let signature = signature(BODY);
+    for lengths in [
+        "content-length: 5\r\ntransfer-encoding: chunked\r\n",
+        "transfer-encoding: chunked\r\nContent-Length: 5\r\n",
+        "content-length: 5\r\ncontent-length: 6\r\n",
+    ] {
+        let request = format!(
+            "POST /hooks/store HTTP/1.1\r\nhost: a\r\n{signature}{lengths}\r\ne\r\n{}\r\n0\r\n\r\n",
+            String::from_utf8_lossy(BODY)
+        );
+        assert_eq!(router.status(request.as_bytes()).await, 400, "{lengths}");
+    }
+    assert_eq!(router.events().await, 0);
+}
+
+#[tokio::test]
+async fn a_body_that_dawdles_or_drips_is_answered_408() {
+    let limits = Limits { body_timeout: SHORT, ..limits() };
+    let router = Running::start(vec![source("store", "/hooks/store")], limits).await;
+    let head = "POST /hooks/store HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\n{";
+    assert_eq!(router.status(head.as_bytes()).await, 408);
+
+    let answer = router
+        .within(async {
+            let (mut read, mut write) = router.connect().await.into_split();
+            write.write_all(head.as_bytes()).await.unwrap();
+            let drip = async {
+                // Ends when the router closes.
+                while write.write_all(b"a").await.is_ok() {
+                    router.world.clock.sleep(SHORT / 20).await;
+                }
+                std::future::pending().await
+            };
+            let mut first = [0; 12];
+            tokio::select! {
+                biased;
+                read = read.read_exact(&mut first) => { read.unwrap(); }
+                () = drip => {}
+            }
+            String::from_utf8_lossy(&first).into_owned()
+        })
+        .await;
+    assert_eq!(answer, "HTTP/1.1 408");
+}
+
+#[tokio::test]
+async fn connections_that_say_nothing_or_never_finish_a_head_are_closed() {
+    let limits = Limits { header_timeout: SHORT, ..limits() };
+    let router = Running::start(vec![source("store", "/hooks/store")], limits).await;
+    assert_eq!(router.exchange(b"").await, "");
+    router.exchange(b"POST /hooks/st").await;
+    router.exchange(b"POST /hooks/store HTTP/1.1\r\nhost: a\r\nx-a: ").await;
+    // An idle connection after an answer ends too.
+    let keep = String::from_utf8(signed_post("/hooks/store", BODY)).unwrap();
+    let keep = keep.replace("connection: close\r\n", "");
+    assert_eq!(router.status(keep.as_bytes()).await, 200);
+}
+
+#[tokio::test]
+async fn a_connection_serves_many_requests() {
+    let router = Running::plain().await;
+    let keep = String::from_utf8(signed_post("/hooks/store", BODY)).unwrap();
+    let keep = keep.replace("connection: close\r\n", "");
+    let close = String::from_utf8(signed_post("/hooks/store", BODY)).unwrap();
+    let answer = router.exchange(format!("{keep}{keep}{close}").as_bytes()).await;
+    assert_eq!(answer.matches("HTTP/1.1 200 OK").count(), 3, "{answer}");
+}
+
+#[tokio::test]
+async fn over_the_limit_of_connections_503_and_room_again_afterwards() {
+    let limits = Limits { connections: 2, ..limits() };
+    let router = Running::start(vec![source("store", "/hooks/store")], limits).await;
+    let keep = String::from_utf8(signed_post("/hooks/store", BODY)).unwrap();
+    let keep = keep.replace("connection: close\r\n", "");
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        let mut stream = router.connect().await;
+        stream.write_all(keep.as_bytes()).await.unwrap();
+        let mut first = [0; 12];
+        router.within(stream.read_exact(&mut first)).await.unwrap();
+        assert_eq!(&first, b"HTTP/1.1 200");
+        held.push(stream);
+    }
+    let answer = router.exchange(b"").await;
+    assert_eq!(status(&answer), 503);
+    assert!(answer.contains("\r\nretry-after: "), "{answer}");
+    held.clear();
+    let served = async {
+        while router.status(&signed_post("/hooks/store", BODY)).await != 200 {
+            tokio::task::yield_now().await;
+        }
+    };
+    router.within(served).await;
+}
+
+#[tokio::test]
+async fn a_store_that_refuses_is_503_with_retry_after() {
+    let router = Running::start_on(vec![source("store", "/hooks/store")], limits(), 0).await;
+    let answer = router.exchange(&signed_post("/hooks/store", BODY)).await;
+    assert_eq!(status(&answer), 503);
+    assert!(answer.contains("\r\nretry-after: "), "{answer}");
+    assert_eq!(router.events().await, 0);
+}
+
+#[tokio::test]
+async fn malformed_but_authentic_is_kept_or_refused_as_the_source_says() {
+    let reject = Source { on_malformed: OnMalformed::Reject, ..source("strict", "/strict") };
+    let router = Running::start(vec![source("store", "/hooks/store"), reject], limits()).await;
+    let bad = br#"{"id":"#;
+    assert_eq!(router.status(&signed_post("/strict", bad)).await, 400);
+    assert_eq!(router.events().await, 0);
+    assert_eq!(router.status(&signed_post("/hooks/store", bad)).await, 200);
+    let event = router.event().await;
+    assert!(event.envelope.malformed.as_deref().is_some_and(|why| why.contains("JSON")));
+    assert_eq!(event.envelope.body, &bad[..]);
+    assert!(event.deliveries.is_empty());
+    // Deeper than any honest payload.
+    let deep = [vec![b'['; 500], vec![b']'; 500]].concat();
+    assert_eq!(router.status(&signed_post("/hooks/store", &deep)).await, 200);
+    assert_eq!(router.events().await, 2);
+}
+
+#[tokio::test]
+async fn parts_of_the_path_are_decoded_and_tell_events_apart() {
+    let router = Running::start(vec![source("store", "/hooks/{shop}/x")], limits()).await;
+    assert_eq!(router.status(&signed_post("/hooks/a%2Fb%20%C3%BC/x", BODY)).await, 200);
+    let path = router.event().await.envelope.path.clone();
+    assert_eq!(path, [("shop".to_owned(), "a/b ü".to_owned())]);
+    assert_eq!(router.status(&signed_post("/hooks/%FF/x", BODY)).await, 404);
+    assert_eq!(router.status(&signed_post("/hooks//x", BODY)).await, 404);
+    assert_eq!(router.status(&signed_post("/hooks/other/x", BODY)).await, 200);
+    assert_eq!(router.events().await, 2);
+}
+
+#[tokio::test]
+async fn the_answer_is_the_sources_own() {
+    let mut respond = source("store", "/hooks/store").respond;
+    respond.status = StatusCode::ACCEPTED;
+    respond.headers.insert("x-taken", HeaderValue::from_static("yes"));
+    respond.body = Bytes::from_static(b"[accepted]");
+    let source = Source { respond, ..source("store", "/hooks/store") };
+    let router = Running::start(vec![source], limits()).await;
+    for _ in 0..2 {
+        let answer = router.exchange(&signed_post("/hooks/store", BODY)).await;
+        assert_eq!(status(&answer), 202);
+        assert!(answer.contains("\r\nx-taken: yes\r\n") && answer.ends_with("[accepted]"));
+    }
+}
+
+#[tokio::test]
+async fn an_id_from_a_header_with_another_body_is_a_conflict() {
+    let mut source = source("store", "/hooks/store");
+    source.event.id = vec![IdRule::Extract(Extraction::plain(From::Header("X-Id".to_owned())))];
+    source.event.missing_id = MissingId::Reject;
+    let router = Running::start(vec![source], limits()).await;
+    let send = |headers: &str, body: &[u8]| {
+        post("/hooks/store", &format!("{headers}{}", signature(body)), body)
+    };
+    assert_eq!(router.status(&send("", BODY)).await, 400);
+    assert_eq!(router.events().await, 0);
+    assert_eq!(router.status(&send("x-id: 1\r\n", BODY)).await, 200);
+    assert_eq!(router.status(&send("x-id: 1\r\n", br#"{ "id" : "evt_1" }"#)).await, 200);
+    assert_eq!(router.status(&send("x-id: 1\r\n", br#"{"id":"evt_2"}"#)).await, 200);
+    let event = router.event().await;
+    assert_eq!(event.envelope.event_id.as_str(), "1");
+    assert_eq!((event.duplicates, event.conflict_count), (1, 1));
+}
+
+#[tokio::test]
+async fn credentials_and_correlation() {
+    let router = Running::plain().await;
+    let headers = format!(
+        "authorization: Bearer s3cret\r\ncookie: a=s3cret\r\nx-correlation-id: order-7\r\n{}",
+        signature(BODY)
+    );
+    assert_eq!(router.status(&post("/hooks/store", &headers, BODY)).await, 200);
+    let envelope = router.event().await.envelope;
+    assert_eq!(envelope.correlation_id.as_str(), "order-7");
+    assert!(!format!("{envelope:?}").contains("s3cret"));
+    let value = |name: &str| {
+        envelope.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    };
+    assert_eq!(value("authorization"), Some("[redacted]"));
+    assert_eq!(value("cookie"), Some("[redacted]"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_64_clients_with_one_event_one_is_stored() {
+    let router = Running::plain().await;
+    let request = signed_post("/hooks/store", BODY);
+    let answers = (0..64).map(|_| router.status(&request));
+    let answers = futures_util::future::join_all(answers).await;
+    assert_eq!(answers, [200; 64]);
+    assert_eq!(router.event().await.duplicates, 63);
+}
+
+#[tokio::test]
+async fn a_new_configuration_counts_from_the_next_request() {
+    let router = Running::plain().await;
+    assert_eq!(router.status(&signed_post("/hooks/store", BODY)).await, 200);
+    router.live.send_replace(live(vec![source("store", "/hooks/moved")], limits()));
+    assert_eq!(router.status(&signed_post("/hooks/store", BODY)).await, 404);
+    assert_eq!(router.status(&signed_post("/hooks/moved", BODY)).await, 200);
+    assert_eq!(router.event().await.duplicates, 1);
+}
+
+#[tokio::test]
+async fn a_stop_lets_what_is_in_flight_finish() {
+    let router = Running::plain().await;
+    let mut stream = router.connect().await;
+    let request = signed_post("/hooks/store", BODY);
+    let request = String::from_utf8(request)
+        .unwrap()
+        .replace("connection: close\r\n", "expect: 100-continue\r\n");
+    let (head, body) = request.split_once("\r\n\r\n").unwrap();
+    stream.write_all(format!("{head}\r\n\r\n").as_bytes()).await.unwrap();
+    // The router asks for the body: the request is in flight.
+    let mut asked = [0; 25];
+    router.within(stream.read_exact(&mut asked)).await.unwrap();
+    assert_eq!(&asked, b"HTTP/1.1 100 Continue\r\n\r\n");
+    router.stop.send_replace(true);
+    stream.write_all(body.as_bytes()).await.unwrap();
+    let answer = router.within(read_all(&mut stream)).await;
+    assert_eq!(status(&answer), 200);
+    let Running { world, address, ended, store, .. } = router;
+    timeout(&*world.clock, PATIENCE, ended).await.expect("it ends").unwrap();
+    assert!(TcpStream::connect(address).await.is_err());
+    assert_eq!(store.summary().await.events, 1);
+}
+
+#[test]
+fn no_bytes_make_it_fall_or_hang() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let limits = Limits { header_timeout: SHORT, body_timeout: SHORT, ..limits() };
+    let router = runtime.block_on(Running::start(vec![source("store", "/hooks/{shop}")], limits));
+    let piece = prop_oneof![
+        Just(b"POST /hooks/a HTTP/1.1\r\n".to_vec()),
+        Just(b"host: a\r\n".to_vec()),
+        Just(b"\r\n".to_vec()),
+        Just(b"content-length: 3\r\n".to_vec()),
+        Just(b"transfer-encoding: chunked\r\n".to_vec()),
+        Just(b"x-signature: t=1,v1=00\r\n".to_vec()),
+        Just(b"5\r\nhello\r\n0\r\n\r\n".to_vec()),
+        proptest::collection::vec(any::<u8>(), 0..40),
+    ];
+    let bytes = proptest::collection::vec(piece, 0..10);
+    proptest!(ProptestConfig::with_cases(48), |(bytes in bytes)| {
+        let bytes = bytes.concat();
+        let answer = runtime.block_on(async {
+            router
+                .within(async {
+                    let mut stream = router.connect().await;
+                    // The router may have closed already: what it says then is read below.
+                    let _written = stream.write_all(&bytes).await;
+                    read_all(&mut stream).await
+                })
+                .await
+        });
+        prop_assert!(!answer.contains("HTTP/1.1 5"), "{answer}");
+        prop_assert!(!answer.contains("HTTP/1.1 2"), "{answer}");
+    });
+    let answer = runtime.block_on(router.exchange(&signed_post("/hooks/a", BODY)));
+    assert_eq!(status(&answer), 200);
+}
