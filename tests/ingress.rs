@@ -1,4 +1,5 @@
 //! The ingress from outside: real sockets, bytes in, bytes out, a store in memory behind it.
+#![allow(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -390,3 +390,110 @@ fn correlation_id(headers: &HeaderMap, uid: Uid) -> CorrelationId {
     });
     trace.map_or_else(|| CorrelationId::from(uid.to_string()), CorrelationId::from)
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::{HeaderValue, Method};
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn received(headers: &[(&'static str, &str)], body: &[u8]) -> Received {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        Received {
+            method: Method::POST,
+            target: "/".to_owned(),
+            path: Vec::new(),
+            query: Vec::new(),
+            headers: map,
+            body: Bytes::copy_from_slice(body),
+            received_at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn the_content_type_says_how_a_body_is_read() {
+        let check =
+            |content_type: Option<&str>, body: &[u8], expected: (BodyKind, Option<Json>)| {
+                let headers: Vec<_> =
+                    content_type.map(|value| ("content-type", value)).into_iter().collect();
+                let (kind, payload) = read_payload(None, &received(&headers, body));
+                assert_eq!((kind, payload.ok()), expected, "{content_type:?} {body:?}");
+            };
+        check(Some("application/json"), b"[1]", (BodyKind::Json, Some(json!([1]))));
+        check(Some("Application/JSON; charset=utf-8"), b"{", (BodyKind::Json, None));
+        check(Some("application/cloudevents+json"), b"1", (BodyKind::Json, Some(json!(1))));
+        check(
+            Some("application/x-www-form-urlencoded"),
+            b"a=1&a=2&b=%20",
+            (BodyKind::Form, Some(json!({"a": ["1", "2"], "b": " "}))),
+        );
+        check(Some("text/plain"), b"hi", (BodyKind::Text, Some(json!("hi"))));
+        check(Some("text/plain"), b"\xff", (BodyKind::Text, None));
+        check(Some("image/png"), b"\xff", (BodyKind::Binary, Some(Json::Null)));
+        check(None, b"{}", (BodyKind::Json, Some(json!({}))));
+        check(None, b"hi", (BodyKind::Binary, Some(Json::Null)));
+        // Of a name that stands twice the last value counts.
+        check(None, br#"{"a":1,"a":2}"#, (BodyKind::Json, Some(json!({"a": 2}))));
+    }
+
+    #[test]
+    fn only_sane_ids_correlate() {
+        let uid = Uid(Uuid::nil());
+        let check = |headers: &[(&'static str, &str)], expected: Option<&str>| {
+            let found = correlation_id(&received(headers, b"").headers, uid);
+            assert_eq!(found.as_str(), expected.unwrap_or(&uid.to_string()), "{headers:?}");
+        };
+        let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let long = "a".repeat(129);
+        check(&[("x-correlation-id", "order-7")], Some("order-7"));
+        check(&[("x-correlation-id", "order-7"), ("traceparent", trace)], Some("order-7"));
+        check(&[("traceparent", trace)], Some("4bf92f3577b34da6a3ce929d0e0e4736"));
+        for (name, value) in [
+            ("x-correlation-id", ""),
+            ("x-correlation-id", "two words"),
+            ("x-correlation-id", "<b>"),
+            ("x-correlation-id", "\u{fc}"),
+            ("x-correlation-id", long.as_str()),
+            ("traceparent", "00-00000000000000000000000000000000-00f067aa0ba902b7-01"),
+            ("traceparent", "00-4bf9-1-1"),
+            ("traceparent", ""),
+        ] {
+            check(&[(name, value)], None);
+        }
+    }
+
+    #[test]
+    fn long_ids_are_hashed() {
+        assert_eq!(short("a".repeat(255)), "a".repeat(255));
+        assert_eq!(short("a".repeat(256)).len(), 64);
+        assert_ne!(short("a".repeat(256)), short("a".repeat(257)));
+    }
+
+    proptest! {
+        #[test]
+        fn no_body_or_header_panics(
+            body in proptest::collection::vec(any::<u8>(), 0..300),
+            value in proptest::collection::vec(any::<u8>(), 0..60),
+        ) {
+            let Ok(value) = HeaderValue::from_bytes(&value) else { return Ok(()) };
+            let mut received = received(&[], &body);
+            for name in ["content-type", "x-correlation-id", "traceparent"] {
+                received.headers.insert(name, value.clone());
+            }
+            let correlation = correlation_id(&received.headers, Uid(Uuid::nil()));
+            prop_assert!((1..=CORRELATION_CHARS_MAX).contains(&correlation.as_str().len()));
+            for kind in [None, Some(BodyKind::Json), Some(BodyKind::Form), Some(BodyKind::Text)] {
+                if let (_, Ok(payload)) = read_payload(kind, &received) {
+                    let text = canonical(&payload, &[]);
+                    prop_assert!(serde_json::from_str::<Json>(&text).is_ok());
+                }
+            }
+        }
+    }
+}

@@ -8,6 +8,9 @@ use percent_encoding::percent_decode_str;
 use crate::config::{Live, Route, Source};
 use crate::name::SourceName;
 
+/// The `{name}` parts of a path, decoded, in order.
+type Parts = Vec<(String, String)>;
+
 /// One configuration with its paths. A request holds one of these from its first byte to its answer.
 pub(super) struct Table {
     pub(super) live: Arc<Live>,
@@ -32,7 +35,7 @@ impl Table {
 
     /// The source at `path`, which is as it came, and its decoded parts. Parts are split before they are decoded, so
     /// `%2F` belongs to a part. A part that is empty or not UTF-8 names nothing.
-    pub(super) fn find(&self, path: &str) -> Option<(&Arc<Source>, Vec<(String, String)>)> {
+    pub(super) fn find(&self, path: &str) -> Option<(&Arc<Source>, Parts)> {
         let found = self.paths.at(path).ok()?;
         let parts = found
             .params

@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use crate::secret::SecretRef;
 
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there are few, made at load and never moved")]
 pub enum Scheme {
     Hmac(Hmac),
     Token(Token),
