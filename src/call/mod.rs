@@ -93,3 +93,37 @@ fn credentials(auth: &Auth, vault: &Vault) -> Result<(HeaderName, HeaderValue), 
     value.set_sensitive(true);
     Ok((name, value))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::SecretValue;
+
+    fn check(auth: &Auth, expected: Result<(&str, &str), &str>) {
+        let mut vault = Vault::default();
+        for (name, value) in [("T", "tok"), ("BAD", "a\nb")] {
+            vault.insert(SecretRef::Env(name.to_owned()), SecretValue::new(value));
+        }
+        let made = credentials(auth, &vault);
+        match (made, expected) {
+            (Ok((name, value)), Ok((wanted, text))) => {
+                assert_eq!((name.as_str(), value.to_str().unwrap()), (wanted, text));
+                assert!(!format!("{value:?}").contains("tok"));
+            }
+            (Err(why), Err(part)) => assert!(why.contains(part) && !why.contains("a\n"), "{why}"),
+            (made, expected) => panic!("{made:?}, not {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn destinations_get_their_credentials() {
+        let env = |name: &str| SecretRef::Env(name.to_owned());
+        check(&Auth::Bearer(env("T")), Ok(("authorization", "Bearer tok")));
+        let basic = |password| Auth::Basic { user: "me".to_owned(), password };
+        check(&basic(env("T")), Ok(("authorization", "Basic bWU6dG9r")));
+        let name = HeaderName::from_static("x-api-key");
+        check(&Auth::Header { name, value: env("T") }, Ok(("x-api-key", "tok")));
+        check(&Auth::Bearer(env("GONE")), Err("GONE"));
+        check(&Auth::Bearer(env("BAD")), Err("no header"));
+    }
+}

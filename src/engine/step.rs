@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use http::{HeaderName, HeaderValue, Method};
+use http::Method;
 use jiff::Timestamp;
 use serde_json::{Map, Value as Json};
 use tokio::sync::OwnedSemaphorePermit;
@@ -24,8 +24,6 @@ use crate::store::{self, Change, Durability, KeyHolder, Recorded};
 use crate::telemetry::AttemptEnd;
 use crate::template::RenderError;
 use crate::template::context::Context;
-
-const CORRELATION_HEADER: HeaderName = HeaderName::from_static("x-correlation-id");
 
 impl Owner<'_> {
     /// Steps whose intent has no outcome: the process ended between the two.
@@ -114,18 +112,13 @@ impl Owner<'_> {
         let resolved = &self.live.resolved;
         let rendered =
             render::render_call(step, &work.route, &context, key.as_ref(), body, resolved);
-        let mut request = match rendered {
+        let request = match rendered {
             Ok(request) => request,
             Err(error) => {
                 self.fail(work, step, before, "template", "its `call`", &error).await?;
                 return Ok(None);
             }
         };
-        // A correlation id is a sane token; one that is not stays at home.
-        if let Ok(value) = HeaderValue::try_from(self.envelope.correlation_id.as_str()) {
-            request.headers.entry(CORRELATION_HEADER).or_insert(value);
-        }
-
         let now = self.now();
         let after = decide::begin(before.clone(), key.clone(), request.lane.clone(), now);
         let what = What::Intended {

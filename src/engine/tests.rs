@@ -36,6 +36,8 @@ enum Reply {
     Refused,
     /// Never.
     Hang,
+    /// A bug in the router.
+    Panic,
 }
 
 fn ok(json: Json) -> Reply {
@@ -110,6 +112,7 @@ impl Transport for Script {
                 Reply::Refused => {
                     Sent::NotSent { why: "refused".to_owned(), kind: NotSentKind::Connect }
                 }
+                Reply::Panic => panic!("on purpose"),
                 Reply::Hang => {
                     clock.sleep(deadline).await;
                     Sent::NoAnswer { why: "no answer in time".to_owned(), timed_out: true }
@@ -512,7 +515,6 @@ async fn two_events_with_one_explicit_key_make_one_call() {
     bench.script.on("/ship", [status(503), ok(json!({"parcel": "p7"}))]);
     let first = bench.event(json!({"id": "evt_1", "order": 5})).await;
     let second = bench.event(json!({"id": "evt_2", "order": 5})).await;
-    let other = bench.event(json!({"id": "evt_3", "order": 6})).await;
     bench.until(&second, |state| cause(state) == "key_held").await;
     let message = bench.look(&second).await.0.reason.unwrap().message;
     assert!(message.contains("evt_1") && message.contains("ship-5"), "{message}");
@@ -522,6 +524,7 @@ async fn two_events_with_one_explicit_key_make_one_call() {
     assert_eq!(second.status, Status::Succeeded, "{second:#?}");
     assert_eq!(step(&second, "ship").status, StepStatus::AlreadyDone);
     assert_eq!(step(&second, "ship").saved["parcel"], "p7");
+    let other = bench.event(json!({"id": "evt_3", "order": 6})).await;
     assert_eq!(bench.finish(&other).await.status, Status::Succeeded);
     let keys = bench.script.keys("/ship");
     assert_eq!(keys.iter().filter(|key| *key == "ship-5").count(), 2);
@@ -655,4 +658,77 @@ async fn a_delivery_keeps_its_revision_until_it_is_replayed() {
     assert_eq!(bodies, [json!({"order": 1}), json!({"order": 1}), json!({"number": 1})]);
     let keys = bench.script.keys("/ship");
     assert!(keys.iter().all(|key| *key == keys[0]));
+}
+
+#[tokio::test]
+async fn wherever_the_process_ends_what_is_recorded_is_not_repeated_and_keys_stay() {
+    // Two intents and two outcomes: a cut after each recorded change, and before the first.
+    for version in 0..=4 {
+        let mut bench = Bench::new(SHIP);
+        let id = bench.event(json!({"id": "evt_1", "order": 1})).await;
+        let cut = bench.until(&id, |state| state.version >= version).await;
+        let before = [bench.script.arrived("/ship").len(), bench.script.arrived("/mail").len()];
+        bench.kill_and_restart();
+        let state = bench.finish(&id).await;
+        assert_eq!(state.status, Status::Succeeded, "cut at {version}: {state:#?}");
+        for (path, before) in [("/ship", before[0]), ("/mail", before[1])] {
+            let keys = bench.script.keys(path);
+            assert!(keys.iter().all(|key| *key == keys[0] && !key.is_empty()), "{keys:?}");
+            let name = path.trim_start_matches('/');
+            let recorded = cut.step(&name.into()).is_some_and(|step| step.status.is_settled());
+            assert_eq!(keys.len() > before, !recorded, "cut at {version}, {path}");
+            assert!(keys.len() <= before + 1, "cut at {version}, {path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_bug_in_one_delivery_puts_that_one_in_review() {
+    let bench = Bench::new(SHIP);
+    bench.script.on("/ship", [Reply::Panic]);
+    let id = bench.event(json!({"id": "evt_1", "order": 1})).await;
+    let state = bench.finish(&id).await;
+    assert_eq!((state.status, cause(&state)), (Status::Failed, "bug"));
+    assert_eq!(step(&state, "ship").status, StepStatus::Unknown);
+    let id = bench.event(json!({"id": "evt_2", "order": 1})).await;
+    assert_eq!(bench.finish(&id).await.status, Status::Succeeded);
+}
+
+#[tokio::test]
+async fn no_more_calls_are_out_than_there_are_workers() {
+    let mut steps = "steps:\n".to_owned();
+    for name in ["a", "b", "c", "d"] {
+        steps += &format!(
+            "  - {{ name: {name}, needs: [], call: {{ to: api, post: /work, json: {{}} }}, repeat: ok }}\n"
+        );
+    }
+    let mut bench = Bench::new(&steps);
+    bench.engine = None;
+    let mut set = Arc::try_unwrap(live(&steps)).unwrap();
+    set.set.server.workers = 2;
+    bench.live.send_replace(Arc::new(set));
+    bench.start();
+    bench.script.on("/work", [Reply::Hang, Reply::Hang]);
+    let id = bench.event(json!({"id": "evt_1"})).await;
+    bench.until_arrived("/work", 2).await;
+    // Turns enough for the others to leave, if anything let them.
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(bench.script.arrived("/work").len(), 2);
+    bench.clock.advance(Duration::from_secs(10));
+    assert_eq!(bench.finish(&id).await.status, Status::Succeeded);
+}
+
+#[tokio::test]
+async fn a_secret_that_is_gone_is_named() {
+    let bench = Bench::new(SHIP);
+    let mut without = Arc::try_unwrap(live(SHIP)).unwrap();
+    without.resolved = Resolved::default();
+    bench.live.send_replace(Arc::new(without));
+    let id = bench.event(json!({"id": "evt_1", "order": 1})).await;
+    let state = bench.finish(&id).await;
+    assert_eq!((state.status, cause(&state)), (Status::Failed, "missing_secret"));
+    assert!(state.reason.unwrap().message.contains("API_TOKEN"));
+    assert!(bench.script.arrived("/ship").is_empty());
 }
