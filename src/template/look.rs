@@ -292,8 +292,18 @@ impl<'n> Looker<'n> {
             return self.fault(FaultKind::UnknownName, root.span(), message, help);
         };
         self.found.reads.roots.insert(known.to_owned());
-        if DATA_ROOTS.contains(&known) && keys.len() > 1 {
-            self.found.chains.push(range(expr.span()));
+        // A postfix knows where it ends, but not where its chain starts.
+        for (_, span) in &mut keys {
+            span.start_offset = root.span().start_offset;
+        }
+        let lenient = match known {
+            "steps" => keys.len() > 1,
+            _ => DATA_ROOTS.contains(&known) && !keys.is_empty(),
+        };
+        if let Some((_, span)) = keys.last()
+            && lenient
+        {
+            self.found.chains.push(range(*span));
         }
         self.members(known, root.span(), &keys);
     }
@@ -404,10 +414,10 @@ pub(super) fn plain_path(expr: &Expr<'_>) -> Option<(String, Vec<PathKey>)> {
                 at = &get.expr;
             }
             Expr::GetItem(get) => {
-                let Expr::Const(key) = &get.subscript_expr else { return None };
-                keys.push(match key.value.as_str() {
+                let key = get.subscript_expr.as_const()?;
+                keys.push(match key.as_str() {
                     Some(name) => PathKey::Name(name.to_owned()),
-                    None if key.value.is_integer() => PathKey::Index(key.value.as_i64()?),
+                    None if key.is_integer() => PathKey::Index(key.as_i64()?),
                     None => return None,
                 });
                 at = &get.expr;

@@ -208,3 +208,71 @@ fn check_segments(url: &str, empty_at: &[(usize, String)]) -> Result<(), Segment
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn render(text: &str, value: &str) -> Result<String, String> {
+        let names = Names { roots: ["payload"].into(), ..Names::default() };
+        let mut context = Context::new(jiff::Timestamp::UNIX_EPOCH, "");
+        context.set("payload", &json!({ "a": value }));
+        let (url, _) =
+            UrlTemplate::compile(text, &names).map_err(|faults| faults[0].message.clone())?;
+        url.render(&context).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn values_are_one_segment() {
+        for (text, value, expected) in [
+            ("/v1/{{ payload.a }}", "a/b c", Some("/v1/a%2Fb%20c")),
+            ("/v1?x={{ payload.a }}", "a&b", Some("/v1?x=a%26b")),
+            ("/v1?x={{ payload.a }}", "", Some("/v1?x=")),
+            ("/v1?x={{ payload.a }}", "..", Some("/v1?x=..")),
+            ("/v1/{{ payload.a }}", "..", None),
+            ("/v1/.{{ payload.a }}", ".", None),
+            ("/v1/%2e{{ payload.a }}", ".", None),
+            ("/v1/{{ payload.a }}/x", "", None),
+            ("/v1/{{ payload.b }}/x", "", None),
+            ("/v1/../x", "", None),
+            ("/v1/{{ payload.a | raw_url }}", "a/b", Some("/v1/a/b")),
+            ("https://{{ payload.a }}.example.com/x", "shop", Some("https://shop.example.com/x")),
+            ("https://{{ payload.a }}.example.com/x", "evil.com/", None),
+            ("https://{{ payload.a }}/x", "shop", None),
+            ("https://example.com{{ payload.a }}", "shop", None),
+            ("https://u@{{ payload.a }}", "shop", None),
+            ("", "", Some("")),
+        ] {
+            assert_eq!(render(text, value).ok().as_deref(), expected, "{text} {value:?}");
+        }
+    }
+
+    #[test]
+    fn raw_url_warns() {
+        let names = Names { roots: ["payload"].into(), ..Names::default() };
+        let (_, warnings) = UrlTemplate::compile("/{{ payload.a | raw_url }}", &names).unwrap();
+        assert_eq!(warnings[0].kind, FaultKind::RawUrl);
+    }
+
+    proptest! {
+        #[test]
+        fn no_value_changes_host_or_segments(value in "[./\\\\%?#@:a-z0-9 2eE]{0,12}|\\PC{0,12}") {
+            if let Ok(url) = render("https://example.com/a/{{ payload.a }}/b?c={{ payload.a }}", &value) {
+                let url = ::url::Url::parse(&url).unwrap();
+                prop_assert_eq!(url.host_str(), Some("example.com"));
+                prop_assert_eq!(url.path_segments().unwrap().count(), 3);
+                let pairs: Vec<_> = url.query_pairs().into_owned().collect();
+                prop_assert_eq!(pairs, vec![("c".to_owned(), value.clone())]);
+                prop_assert!(url.fragment().is_none());
+            }
+            if let Ok(url) = render("https://{{ payload.a }}.example.com/a", &value)
+                && let Ok(url) = ::url::Url::parse(&url)
+            {
+                prop_assert!(url.host_str().unwrap().ends_with(".example.com"));
+            }
+        }
+    }
+}
