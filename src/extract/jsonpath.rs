@@ -61,7 +61,7 @@ impl JsonPath {
             parse_json_path(text).map_err(|error| syntax_fault(text, &error.to_string()))?;
         check(&query.segments, false).map_err(fault)?;
         let plain: Option<Vec<Step>> = query.segments.iter().map(plain).collect();
-        let many = plain.is_none();
+        let many = !query.segments.iter().all(single);
         let how = plain.map_or(How::Query(query), How::Plain);
         Ok((Self { text: text.to_owned(), how, many }, Vec::new()))
     }
@@ -96,18 +96,26 @@ impl JsonPath {
 
 fn plain(segment: &Segment) -> Option<Step> {
     match segment {
-        // The parser keeps the quotes of `['a']` in the name, and leaves escapes as they are.
+        // Quotes and escapes in names are the library's to read.
         Segment::Selector(Selector::Name(name)) => {
-            let bare = name
-                .strip_prefix('\'')
-                .and_then(|name| name.strip_suffix('\''))
-                .or_else(|| name.strip_prefix('"').and_then(|name| name.strip_suffix('"')))
-                .unwrap_or(name);
-            (!bare.contains('\\')).then(|| Step::Name(bare.to_owned()))
+            (!name.contains(['\'', '"', '\\'])).then(|| Step::Name(name.clone()))
         }
         Segment::Selector(Selector::Index(index)) => Some(Step::Index(*index)),
         Segment::Selector(_) | Segment::Selectors(_) | Segment::Descendant(_) => None,
     }
+}
+
+/// Where a space stands inside a bare name: the library reads `$.a b` as the one name `a b`.
+fn spaced_name(text: &str) -> Option<usize> {
+    let outside = text.find('[').unwrap_or(text.len());
+    let head = text.get(..outside)?;
+    let in_name = |c: char| c.is_alphanumeric() || c == '_';
+    head.char_indices().find_map(|(at, c)| {
+        let (before, after) = (head.get(..at)?, head.get(at..)?.trim_start());
+        let inside =
+            c.is_ascii_whitespace() && before.ends_with(in_name) && after.starts_with(in_name);
+        inside.then_some(at)
+    })
 }
 
 /// How deep brackets, parentheses and `!` nest, quoted texts apart.
@@ -181,12 +189,6 @@ fn check_selector(selector: &Selector, in_filter: bool) -> Result<(), String> {
             Err("a filter inside a filter is not supported".to_owned())
         }
         Selector::Filter(filter) => check_filter(filter),
-        // The library reads `$.a b` as the one name `a b`.
-        Selector::Name(name)
-            if !name.starts_with(['\'', '"']) && name.contains(char::is_whitespace) =>
-        {
-            Err(format!("a name with a space is written `['{name}']`"))
-        }
         Selector::Name(_) | Selector::Wildcard | Selector::Index(_) | Selector::Slice(..) => Ok(()),
     }
 }
