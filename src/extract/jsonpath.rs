@@ -57,6 +57,10 @@ impl JsonPath {
         if nesting(text) > NESTING_MAX {
             return Err(fault(format!("a JSONPath nests at most {NESTING_MAX} brackets")));
         }
+        if let Some(at) = spaced_name(text) {
+            let message = "a name with a space in it is written `['a b']`".to_owned();
+            return Err(PathFault { message, range: at..at + 1 });
+        }
         let query =
             parse_json_path(text).map_err(|error| syntax_fault(text, &error.to_string()))?;
         check(&query.segments, false).map_err(fault)?;
