@@ -35,8 +35,7 @@ pub struct Running {
     stop_ingress: watch::Sender<bool>,
     stop_admin: watch::Sender<bool>,
     trouble: watch::Sender<Option<String>>,
-    /// Kept open: a reload would send the next configuration.
-    _live: watch::Sender<Arc<Live>>,
+    live: watch::Sender<Arc<Live>>,
 }
 
 impl Running {
@@ -107,8 +106,13 @@ impl Running {
             stop_ingress,
             stop_admin,
             trouble,
-            _live: live,
+            live,
         })
+    }
+
+    /// The configuration that runs now.
+    pub fn live(&self) -> Arc<Live> {
+        Arc::clone(&self.live.borrow())
     }
 
     /// Resolves only when something without which the router is of no use has ended, and says why.

@@ -1,7 +1,8 @@
 //! A payload from a file → the notification as a source's provider would send it, headers and path filled in as far as the
 //! source's own rules tell. What `send` signs and POSTs and `try` looks at.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
@@ -20,7 +21,7 @@ use crate::world::World;
 pub struct SampleArgs {
     /// The route
     pub route: String,
-    /// The payload, as the provider sends it
+    /// The payload, as the provider sends it [default: the file in payloads/ that is named after the route]
     #[arg(long, value_name = "FILE")]
     pub payload: Option<PathBuf>,
     /// A header of the request; may be repeated
@@ -70,38 +71,26 @@ pub fn find<'a>(set: &'a RouteSet, name: &str) -> anyhow::Result<(&'a Route, &'a
     Ok((route, source))
 }
 
-/// Fills in what the arguments leave out: the content type, the id's header with a new id, the type's header with the
-/// first type that the route takes by name.
+/// Folders of a configuration in which the sample of a route is looked for, by the route's name.
+const FOLDERS: [&str; 2] = ["payloads", "examples/payloads"];
+
+/// Fills in what the arguments leave out. `root` is the configuration folder.
 pub fn compose(
     args: &SampleArgs,
+    root: &Path,
     route: &Route,
     source: &Source,
     world: &World,
 ) -> anyhow::Result<Sample> {
-    let Some(file) = &args.payload else {
-        bail!("`--payload FILE` is missing: a file with a sample of what the provider sends");
-    };
-    let body = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let id = world.random.uuid_v7(world.clock.now()).to_string();
-
-    let mut headers = HeaderMap::new();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type(source.body, &body)));
-    let id_header = source.event.id.iter().find_map(|rule| match rule {
-        IdRule::Extract(rule) => header_of(rule),
-        IdRule::HashBody | IdRule::Hash(_) => None,
-    });
-    if let (Some(name), Ok(value)) = (id_header, HeaderValue::from_str(&id)) {
-        headers.insert(name, value);
-    }
-    let event_type = route.on.include.iter().find(|glob| !glob.contains('*'));
-    if let (Some(name), Some(event_type)) =
-        (source.event.type_.as_ref().and_then(header_of), event_type)
-    {
-        headers.insert(
-            name,
-            HeaderValue::from_str(event_type).context("the type in `on` cannot be a header")?,
+    let Some(file) = args.payload.clone().or_else(|| payload_of(root, &route.name)) else {
+        bail!(
+            "there is no sample of what the provider sends: give one by `--payload FILE`, or keep it as {}",
+            root.join(FOLDERS[0]).join(route.name.as_str()).with_extension("json").display()
         );
-    }
+    };
+    let body = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    let id = world.random.uuid_v7(world.clock.now()).to_string();
+    let mut headers = usual_headers(route, source, &body, &id)?;
     for (name, value) in &args.header {
         headers.insert(name.clone(), value.clone());
     }
@@ -119,6 +108,44 @@ pub fn compose(
     let target = target(&source.path, &path, &args.query)?;
     let notification = Notification { method, headers, body: Bytes::from(body), id };
     Ok(Sample { notification, path, query: args.query.clone(), target })
+}
+
+/// The headers that a source's provider would send with `body`: the content type, the id's header with `id`, the type's
+/// header with the first type that the route takes by name.
+pub fn usual_headers(
+    route: &Route,
+    source: &Source,
+    body: &[u8],
+    id: &str,
+) -> anyhow::Result<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type(source.body, body)));
+    let id_header = source.event.id.iter().find_map(|rule| match rule {
+        IdRule::Extract(rule) => header_of(rule),
+        IdRule::HashBody | IdRule::Hash(_) => None,
+    });
+    if let (Some(name), Ok(value)) = (id_header, HeaderValue::from_str(id)) {
+        headers.insert(name, value);
+    }
+    let event_type = route.on.include.iter().find(|glob| !glob.contains('*'));
+    if let (Some(name), Some(event_type)) =
+        (source.event.type_.as_ref().and_then(header_of), event_type)
+    {
+        headers.insert(
+            name,
+            HeaderValue::from_str(event_type).context("the type in `on` cannot be a header")?,
+        );
+    }
+    Ok(headers)
+}
+
+/// `payloads/ROUTE.*`, the first by name.
+fn payload_of(root: &Path, route: &RouteName) -> Option<PathBuf> {
+    FOLDERS.iter().find_map(|folder| {
+        let entries = fs::read_dir(root.join(folder)).ok()?;
+        let is_its = |path: &PathBuf| path.file_stem().is_some_and(|stem| stem == route.as_str());
+        entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_its).min()
+    })
 }
 
 fn header_of(rule: &Extraction) -> Option<HeaderName> {

@@ -40,7 +40,7 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     };
     let world = World::real();
     let (route, source) = sample::find(&set, &args.sample.route)?;
-    let sample = sample::compose(&args.sample, route, source, &world)?;
+    let sample = sample::compose(&args.sample, &loaded.files.root, route, source, &world)?;
     // Secrets of other routes are not needed here; one of this route that is missing is named by the signing.
     let (resolved, _unset) = resolve(&set, &Process);
     let to = match args.to {

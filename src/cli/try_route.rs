@@ -74,7 +74,7 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
         check::complain(&loaded.files, &loaded.diagnostics);
         return Ok(ExitCode::from(1));
     };
-    let dry = dry_run(&args.sample, &set, &World::real())?;
+    let dry = dry_run(&args.sample, &loaded.files.root, &set, &World::real())?;
     out(&match args.json {
         true => serde_json::to_string_pretty(&dry)? + "\n",
         false => text(&dry),
@@ -82,9 +82,14 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(u8::from(dry.status == "failed" || dry.status == "malformed")))
 }
 
-fn dry_run(args: &SampleArgs, set: &RouteSet, world: &World) -> anyhow::Result<DryRun> {
+fn dry_run(
+    args: &SampleArgs,
+    root: &Path,
+    set: &RouteSet,
+    world: &World,
+) -> anyhow::Result<DryRun> {
     let (route, source) = sample::find(set, &args.route)?;
-    let sample = sample::compose(args, route, source, world)?;
+    let sample = sample::compose(args, root, route, source, world)?;
     let (resolved, _unset) = resolve(set, &StandIns { set });
 
     // The envelope is made only of what proved itself, here too: so the sample is signed and verified.
