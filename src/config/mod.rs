@@ -5,6 +5,8 @@ pub mod check;
 pub mod preset;
 pub mod resolve;
 pub mod schema;
+pub mod shape;
+pub mod units;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;

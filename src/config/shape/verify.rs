@@ -1,0 +1,138 @@
+//! `verify` and secret references.
+
+use super::{Key, Mapping, Shape, key, later, later_word, word};
+
+pub static SECRET_REF: Mapping = Mapping {
+    name: "a secret reference",
+    keys: &[
+        key("env", Shape::Text, "The environment variable that holds it."),
+        key("file", Shape::Text, "The file that holds it, relative to this file; white space around it is trimmed."),
+        key("literal", Shape::Text, "The secret itself: only for demos and tests."),
+    ],
+    one_of: &["env", "file", "literal"],
+};
+
+/// `secret` of a scheme: several verify side by side while one is rotated out.
+static SECRETS: Mapping = Mapping {
+    name: "a secret reference",
+    keys: &[
+        key("env", Shape::Text, "The environment variable that holds it."),
+        key("file", Shape::Text, "The file that holds it, relative to this file; white space around it is trimmed."),
+        key("literal", Shape::Text, "The secret itself: only for demos and tests."),
+        later("by"),
+        later("of"),
+    ],
+    one_of: &["env", "file", "literal"],
+};
+
+const SECRET: Shape = Shape::Many(&Shape::Mapping(&SECRETS));
+
+const TOLERANCE: Key =
+    key("tolerance", Shape::Duration, "How far the signed time may be from now, either way.");
+
+/// The keys of every scheme, which also stand beside `provider`, where they win.
+macro_rules! scheme_keys {
+    ($($extra:expr),* $(,)?) => { &[
+        $($extra,)*
+        key("secret", SECRET, "Where the secret is; a list while one is rotated out: any of them verifies."),
+        key("hmac", Shape::Word(&[word("sha256", "HMAC-SHA256"), word("sha1", "HMAC-SHA1"), word("sha512", "HMAC-SHA512")]), "The sender signs with a shared secret."),
+        key("secret_encoding", Shape::Word(&[word("utf8", "the secret's own bytes"), word("base64", "base64, padded or not"), word("hex", "hexadecimal")]), "How the secret is written.").default("utf8"),
+        key("strip_prefix", Shape::Text, "Taken off the front of the secret before it is decoded, where it is there (`whsec_`)."),
+        key("signed", Shape::Text, "The text that is signed, from `{body} {timestamp} {id} {method} {url} {path} {query.N} {header.N} {sig.K}` and literal text.").default("{body}"),
+        key("signature", Shape::Mapping(&SIGNATURE), "Where the signature is and how it is written."),
+        key("timestamp", Shape::Mapping(&TIMESTAMP), "Where the signed time is, unless `signature.parse` names it."),
+        key("id", Shape::Mapping(&SELECTOR), "Where the signed id is, for `{id}`."),
+        TOLERANCE,
+        key("token", Shape::Mapping(&TOKEN), "The sender shows the secret itself."),
+        key("any_of", Shape::List(&Shape::Mapping(&SCHEME)), "Schemes of which one is enough."),
+        key("none", Shape::Text, "Nobody is asked; the text says why that is right."),
+        later("all_of"),
+        later("for_each"),
+        later("config"),
+        later("ed25519"),
+        later("ecdsa"),
+        later("rsa"),
+        later("jwt"),
+        later("jwks"),
+        later("key"),
+        later("digest"),
+        later("mtls"),
+        later("handshake"),
+        later("capture_secret"),
+        later("confirm"),
+    ] };
+}
+
+/// `verify` of a source.
+pub static VERIFY: Mapping = Mapping {
+    name: "a verification",
+    keys: scheme_keys![key(
+        "provider",
+        Shape::Text,
+        "The preset that knows how this provider signs: see `router providers list`."
+    )],
+    one_of: &[],
+};
+
+/// One scheme, in a preset or under `any_of`.
+pub static SCHEME: Mapping =
+    Mapping { name: "a verification scheme", keys: scheme_keys![], one_of: &["hmac", "token", "any_of", "none"] };
+
+static SIGNATURE: Mapping = Mapping {
+    name: "a signature",
+    keys: &[
+        key("header", Shape::Text, "The header that holds it."),
+        key("query", Shape::Text, "The query parameter that holds it."),
+        key("encoding", Shape::Word(&[word("hex", "hexadecimal"), word("base64", "base64")]), "How its bytes are written.").default("hex"),
+        key("parse", Shape::Text, "How it stands in the header: `sha256={signature}`, `t={timestamp},v1={signature}`, `v1,{signature}`.").default("{signature}"),
+        key("separator", Shape::Text, "The one character between several (`,`, `;`, a space).").default(","),
+        later("form"),
+        later("json"),
+    ],
+    one_of: &["header", "query"],
+};
+
+static TIMESTAMP: Mapping = Mapping {
+    name: "a signed time",
+    keys: &[
+        key("header", Shape::Text, "The header that holds it."),
+        key("query", Shape::Text, "The query parameter that holds it."),
+        key("format", Shape::Word(&[word("unix", "seconds since 1970"), word("unix_ms", "milliseconds since 1970"), word("rfc3339", "2026-11-23T08:00:00Z")]), "How it is written.").default("unix"),
+        later("json"),
+        later("form"),
+    ],
+    one_of: &["header", "query"],
+};
+
+static SELECTOR: Mapping = Mapping {
+    name: "a place in the request",
+    keys: &[
+        key("header", Shape::Text, "The header that holds it."),
+        key("query", Shape::Text, "The query parameter that holds it."),
+        later("json"),
+        later("form"),
+    ],
+    one_of: &["header", "query"],
+};
+
+static TOKEN: Mapping = Mapping {
+    name: "a token",
+    keys: &[
+        key("header", Shape::Text, "The header that equals the secret."),
+        key("query", Shape::Text, "The query parameter that equals the secret."),
+        key("json", Shape::JsonPath, "The text of the JSON body that equals the secret."),
+        key("bearer", Shape::True, "`Authorization: Bearer SECRET`"),
+        key("basic", Shape::Text, "`Authorization: Basic` with this user; the secret is the password."),
+        later("form"),
+    ],
+    one_of: &["header", "query", "json", "bearer", "basic"],
+};
+
+/// How much a scheme proves.
+pub const STRENGTH: Shape = Shape::Word(&[
+    word("signed", "the body is covered by a signature"),
+    word("partial", "the origin is proved, the body not or in part"),
+    word("token", "authenticated by a shared token, not signed"),
+    word("open", "nothing is proved"),
+    later_word("peer"),
+]);
