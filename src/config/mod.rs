@@ -33,6 +33,8 @@ use crate::verify::scheme::{Scheme, Strength};
 /// Everything that one load made, immutable.
 #[derive(Debug)]
 pub struct RouteSet {
+    /// The configuration folder.
+    pub root: PathBuf,
     pub server: Server,
     /// By name.
     pub sources: BTreeMap<SourceName, Arc<Source>>,

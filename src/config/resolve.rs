@@ -5,6 +5,8 @@ use std::path::Path;
 
 use crate::config::{Resolved, RouteSet};
 use crate::diag::Diagnostic;
+use crate::diag::code::Code;
+use crate::secret::{SecretRef, SecretValue};
 
 /// Where secrets and variables come from.
 pub trait Environment {
@@ -26,8 +28,141 @@ impl Environment for Process {
     }
 }
 
-/// Reads what `set` names. Each variable that is not set and each file that cannot be read is a diagnostic.
+/// Reads what `set` names. Each variable that is not set and each file that cannot be read is a diagnostic at the place
+/// of its reference; no message holds a value.
 pub fn resolve(set: &RouteSet, environment: &dyn Environment) -> (Resolved, Vec<Diagnostic>) {
-    let _ = (set, environment);
-    todo!()
+    let mut resolved = Resolved::default();
+    let mut diagnostics = Vec::new();
+    for (reference, span) in &set.references.secrets {
+        match value_of(reference, environment) {
+            Ok(value) => resolved.vault.insert(reference.clone(), SecretValue::new(value)),
+            Err((code, message, help)) => {
+                diagnostics.push(Diagnostic::new(code, *span, message).help(help));
+            }
+        }
+    }
+    for (variable, span) in &set.references.variables {
+        match environment.var(variable) {
+            Some(value) => {
+                resolved.env.insert(variable.clone(), value);
+            }
+            None => diagnostics.push(
+                Diagnostic::new(
+                    Code::UnsetVariable,
+                    *span,
+                    format!("the variable `{variable}` is not set"),
+                )
+                .help("set it, or give it a `default`"),
+            ),
+        }
+    }
+    for variable in &set.references.optional_variables {
+        if let Some(value) = environment.var(variable) {
+            resolved.env.insert(variable.clone(), value);
+        }
+    }
+    diagnostics.sort_by_key(|found| (found.span.file, found.span.start));
+    (resolved, diagnostics)
+}
+
+fn value_of(
+    reference: &SecretRef,
+    environment: &dyn Environment,
+) -> Result<String, (Code, String, String)> {
+    match reference {
+        SecretRef::Literal(text) => Ok(text.to_string()),
+        SecretRef::Env(name) => match environment.var(name) {
+            Some(value) if !value.trim().is_empty() => Ok(value),
+            Some(_) => Err((
+                Code::UnsetVariable,
+                format!("the variable `{name}` is empty"),
+                "set it to the secret".to_owned(),
+            )),
+            None => Err((
+                Code::UnsetVariable,
+                format!("the variable `{name}` is not set"),
+                format!("set it before the start: `export {name}=…`"),
+            )),
+        },
+        SecretRef::File(path) => match environment.read(path) {
+            Ok(text) if !text.trim().is_empty() => Ok(text.trim().to_owned()),
+            Ok(_) => Err((
+                Code::UnreadableSecret,
+                format!("the file `{}` is empty", path.display()),
+                "put the secret in it".to_owned(),
+            )),
+            Err(error) => Err((
+                Code::UnreadableSecret,
+                format!("cannot read `{}`: {error}", path.display()),
+                "the path is relative to the file that names it".to_owned(),
+            )),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::config::check::load;
+    use crate::files::Files;
+
+    struct Fake(BTreeMap<&'static str, &'static str>);
+
+    impl Environment for Fake {
+        fn var(&self, name: &str) -> Option<String> {
+            self.0.get(name).map(|value| (*value).to_owned())
+        }
+
+        fn read(&self, path: &Path) -> io::Result<String> {
+            self.var(&path.to_string_lossy()).ok_or_else(|| io::ErrorKind::NotFound.into())
+        }
+    }
+
+    const ROUTE: &str = "
+route: r
+source: { path: /r, verify: { token: { bearer: true }, secret: [ { env: ONE }, { file: ../two } ] }, event: { id: $.id } }
+env: { region: REGION, size: { env: SIZE, default: small } }
+steps: [ { name: s, call: { get: https://a.example/ } } ]
+";
+
+    fn check(environment: &[(&'static str, &'static str)], expected: &[&str]) -> Resolved {
+        let mut files = Files::new("/c");
+        files.add("routes/r.yaml", ROUTE);
+        let loaded = load(files);
+        let set = loaded.set.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics));
+        let (resolved, found) = resolve(&set, &Fake(environment.iter().copied().collect()));
+        let found: Vec<String> = found
+            .iter()
+            .map(|it| {
+                let text = &loaded.files.get(it.span.file).text;
+                format!("{} {} | {}", it.code.as_str(), it.message, &text[it.span.range()])
+            })
+            .collect();
+        assert_eq!(found, expected);
+        resolved
+    }
+
+    #[test]
+    fn what_is_missing_is_reported_where_it_is_named() {
+        check(
+            &[("ONE", " ")],
+            &[
+                "R040 the variable `ONE` is empty | { env: ONE }",
+                "R041 cannot read `/c/routes/../two`: entity not found | { file: ../two }",
+                "R040 the variable `REGION` is not set | REGION",
+            ],
+        );
+    }
+
+    #[test]
+    fn files_are_trimmed_and_defaults_need_no_variable() {
+        let resolved = check(&[("ONE", "1"), ("/c/routes/../two", " 2\n"), ("REGION", "eu")], &[]);
+        let secret = |it: SecretRef| resolved.secret(&it).unwrap().expose().to_owned();
+        assert_eq!(secret(SecretRef::Env("ONE".to_owned())), "1");
+        assert_eq!(secret(SecretRef::File("/c/routes/../two".into())), "2");
+        assert_eq!(resolved.env.get("REGION").map(String::as_str), Some("eu"));
+        assert_eq!(resolved.env.get("SIZE"), None);
+    }
 }

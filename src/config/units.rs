@@ -7,9 +7,16 @@ const DURATION_MAX_MS: u64 = 100 * 365 * 24 * 3600 * 1000;
 
 /// Whole numbers with `ms s m h d w`, each unit once and from great to small: `10s`, `1h30m`. A day has 24 hours.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    const UNITS: [(&str, u64); 6] =
-        [("w", 604_800_000), ("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
-    const HELP: &str = "write whole numbers with `ms`, `s`, `m`, `h`, `d` or `w`, such as `10s` or `1h30m`";
+    const UNITS: [(&str, u64); 6] = [
+        ("w", 604_800_000),
+        ("d", 86_400_000),
+        ("h", 3_600_000),
+        ("m", 60_000),
+        ("s", 1000),
+        ("ms", 1),
+    ];
+    const HELP: &str =
+        "write whole numbers with `ms`, `s`, `m`, `h`, `d` or `w`, such as `10s` or `1h30m`";
     let text = text.replace('_', "");
     let mut rest = text.as_str();
     let mut total_ms = 0u64;
@@ -56,8 +63,7 @@ pub fn size(text: &str) -> Result<u64, String> {
     let (digits, unit) = text.split_at(digits_end);
     let unit = unit.trim_start();
     let count: u64 = digits.parse().map_err(|_| HELP)?;
-    let (_, factor) =
-        UNITS.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit)).ok_or(HELP)?;
+    let (_, factor) = UNITS.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit)).ok_or(HELP)?;
     count.checked_mul(*factor).ok_or_else(|| HELP.to_owned())
 }
 

@@ -55,6 +55,9 @@ codes! {
     FirstHitOfMany = "R052", "first-hit-of-many", Warning;
     UnsafeRepeat = "R053", "unsafe-repeat", Warning;
     RawUrl = "R054", "raw-url", Warning;
+    SharedKey = "R055", "shared-key", Warning;
+    ConstantKey = "R056", "constant-key", Error;
+    ShortDedupe = "R057", "short-dedupe", Warning;
     PublicAdmin = "R060", "public-admin", Error;
 }
 

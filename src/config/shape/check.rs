@@ -57,8 +57,14 @@ impl Walk<'_> {
                 Some(text) if text.text.starts_with('$') => {}
                 Some(text) => self.invalid(
                     node,
-                    format!("{what} must be a JSONPath, and `{}` does not start with `$`", text.text),
-                    format!("write `$.{0}` for the key `{0}` of the payload", text.text.trim_start_matches('.')),
+                    format!(
+                        "{what} must be a JSONPath, and `{}` does not start with `$`",
+                        text.text
+                    ),
+                    format!(
+                        "write `$.{0}` for the key `{0}` of the payload",
+                        text.text.trim_start_matches('.')
+                    ),
                 ),
                 None => self.wrong(node, shape, what),
             },
@@ -186,7 +192,8 @@ impl Walk<'_> {
             }
         }
         for key in mapping.keys.iter().filter(|key| key.required) {
-            if !pairs.iter().any(|pair| pair.key.text == key.name) && !self.misspelt(pairs, mapping, key)
+            if !pairs.iter().any(|pair| pair.key.text == key.name)
+                && !self.misspelt(pairs, mapping, key)
             {
                 self.found.push(
                     Diagnostic::new(
@@ -205,13 +212,11 @@ impl Walk<'_> {
             pairs.iter().filter(|pair| mapping.one_of.contains(&pair.key.text.as_str())).collect();
         match chosen.as_slice() {
             [] if faulty => {}
-            [] => self.found.push(
-                Diagnostic::new(
-                    Code::MissingKey,
-                    start_of(node, pairs),
-                    format!("{} needs one of {}", mapping.name, listed(mapping.one_of)),
-                ),
-            ),
+            [] => self.found.push(Diagnostic::new(
+                Code::MissingKey,
+                start_of(node, pairs),
+                format!("{} needs one of {}", mapping.name, listed(mapping.one_of)),
+            )),
             [_] => {}
             [first, second, ..] => self.found.push(
                 Diagnostic::new(
@@ -248,12 +253,8 @@ impl Walk<'_> {
                 diagnostic.help(format!("did you mean `{name}`?")).fix(pair.key_span, name)
             }
             None => {
-                let known: Vec<&str> = mapping
-                    .keys
-                    .iter()
-                    .filter(|key| key.built)
-                    .map(|key| key.name)
-                    .collect();
+                let known: Vec<&str> =
+                    mapping.keys.iter().filter(|key| key.built).map(|key| key.name).collect();
                 diagnostic.help(format!("{} takes {}", mapping.name, listed(&known)))
             }
         };
@@ -284,7 +285,8 @@ impl Walk<'_> {
         let Some(text) = node.as_text() else {
             return self.wrong(node, &Shape::Text, what);
         };
-        let known: Vec<&str> = words.iter().filter(|word| word.built).map(|word| word.text).collect();
+        let known: Vec<&str> =
+            words.iter().filter(|word| word.built).map(|word| word.text).collect();
         match words.iter().find(|word| word.text == text.text) {
             Some(word) if word.built => {}
             Some(word) => self.not_built(node, format!("`{}` as {what}", word.text)),
@@ -388,7 +390,9 @@ fn matches(pattern: &str, text: &str) -> bool {
 /// Whether this kind of node is what the shape is about, so that its faults are the ones to report.
 fn takes(shape: &Shape, node: &Node) -> bool {
     match shape {
-        Shape::Text | Shape::Pattern(..) | Shape::JsonPath | Shape::Word(_) => node.as_text().is_some(),
+        Shape::Text | Shape::Pattern(..) | Shape::JsonPath | Shape::Word(_) => {
+            node.as_text().is_some()
+        }
         Shape::Scalar | Shape::Status => {
             matches!(node.value, Value::Text(_) | Value::Number(_) | Value::Bool(_))
         }
@@ -435,4 +439,9 @@ pub fn in_words(shape: &Shape) -> String {
             .collect::<Vec<_>>()
             .join(" or "),
     }
+}
+
+/// Whether templates can read it by this name.
+pub fn is_snake(name: &str) -> bool {
+    matches(super::SNAKE_PATTERN, name)
 }

@@ -136,7 +136,9 @@ pub const SNAKE: Shape = Shape::Pattern(
 /// How a default or an error says a pattern in words.
 pub fn pattern_in_words(pattern: &str) -> &'static str {
     match pattern {
-        SNAKE_PATTERN => "lower-case letters, digits and `_`, at most 64, not starting with a digit",
+        SNAKE_PATTERN => {
+            "lower-case letters, digits and `_`, at most 64, not starting with a digit"
+        }
         DASHED_PATTERN => {
             "lower-case letters, digits and `-`, at most 64, neither first nor last a `-`"
         }

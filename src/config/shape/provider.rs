@@ -11,13 +11,34 @@ pub static PROVIDER: Mapping = Mapping {
         key("title", Shape::Text, "The provider's own spelling of its name."),
         key("docs", Shape::Text, "The provider's own page on its webhooks."),
         key("strength", STRENGTH, "What the scheme proves.").default("by the scheme"),
-        key("verify", Shape::Mapping(&SCHEME), "How the provider proves itself; `secret` is left to the source.").required(),
+        key(
+            "verify",
+            Shape::Mapping(&SCHEME),
+            "How the provider proves itself; `secret` is left to the source.",
+        )
+        .required(),
         key("event", Shape::Mapping(&EVENT), "Where the event's id, type and time are."),
-        key("retries", Shape::Mapping(&RETRIES), "How long the provider resends, and how long it waits for an answer."),
+        key(
+            "retries",
+            Shape::Mapping(&RETRIES),
+            "How long the provider resends, and how long it waits for an answer.",
+        ),
         key("body", BODY, "What the body is.").default("by Content-Type"),
         MAX_BODY,
-        key("respond", Shape::Mapping(&RESPOND), "The answer that the provider expects.").default("200, empty"),
-        key("methods", Shape::List(&Shape::Word(&[word("POST", ""), word("PUT", ""), word("PATCH", ""), word("GET", ""), word("DELETE", "")])), "Methods that the provider uses.").default("[POST]"),
+        key("respond", Shape::Mapping(&RESPOND), "The answer that the provider expects.")
+            .default("200, empty"),
+        key(
+            "methods",
+            Shape::List(&Shape::Word(&[
+                word("POST", ""),
+                word("PUT", ""),
+                word("PATCH", ""),
+                word("GET", ""),
+                word("DELETE", ""),
+            ])),
+            "Methods that the provider uses.",
+        )
+        .default("[POST]"),
         later("config"),
         later("handshake"),
         later("split"),

@@ -13,11 +13,28 @@ pub static ROUTE: Mapping = Mapping {
         key("owner", Shape::Text, "Who answers for it."),
         key("docs", Shape::Text, "Where its runbook is."),
         key("labels", Shape::Names(&LABELS), "For people: shown, never read."),
-        key("source", Shape::Any(&[Shape::Text, Shape::Mapping(&SOURCE)]), "Where events come from: a mapping, or the name of a file in `sources/`.").required(),
-        key("on", Shape::Many(&Shape::Text), "Event types or globs (`*` is any run of characters); a leading `!` excludes. Left out: all."),
-        key("when", Shape::Condition, "Worked on only where this holds; it reads event, payload, headers, query, path and env."),
+        key(
+            "source",
+            Shape::Any(&[Shape::Text, Shape::Mapping(&SOURCE)]),
+            "Where events come from: a mapping, or the name of a file in `sources/`.",
+        )
+        .required(),
+        key(
+            "on",
+            Shape::Many(&Shape::Text),
+            "Event types or globs (`*` is any run of characters); a leading `!` excludes. Left out: all.",
+        ),
+        key(
+            "when",
+            Shape::Condition,
+            "Worked on only where this holds; it reads event, payload, headers, query, path and env.",
+        ),
         key("fields", Shape::Names(&FIELDS), "Names for what the steps need of the payload."),
-        key("secrets", Shape::Names(&SECRETS), "Secrets that templates may read, as `secrets.NAME`."),
+        key(
+            "secrets",
+            Shape::Names(&SECRETS),
+            "Secrets that templates may read, as `secrets.NAME`.",
+        ),
         key("env", Shape::Names(&ENV), "Variables that templates may read, as `env.NAME`."),
         key("steps", Shape::List(&Shape::Mapping(&STEP)), "Calls, in order.").required(),
         RETRY,
@@ -33,10 +50,14 @@ pub static ROUTE: Mapping = Mapping {
 
 static LABELS: Names = Names { what: "a label", pattern: "", value: Shape::Scalar };
 
-static SECRETS: Names = Names { what: "a secret", pattern: SNAKE_PATTERN, value: Shape::Mapping(&SECRET_REF) };
+static SECRETS: Names =
+    Names { what: "a secret", pattern: SNAKE_PATTERN, value: Shape::Mapping(&SECRET_REF) };
 
-static ENV: Names =
-    Names { what: "a variable", pattern: SNAKE_PATTERN, value: Shape::Any(&[Shape::Text, Shape::Mapping(&VARIABLE)]) };
+static ENV: Names = Names {
+    what: "a variable",
+    pattern: SNAKE_PATTERN,
+    value: Shape::Any(&[Shape::Text, Shape::Mapping(&VARIABLE)]),
+};
 
 static VARIABLE: Mapping = Mapping {
     name: "a variable",
@@ -47,9 +68,14 @@ static VARIABLE: Mapping = Mapping {
     one_of: &[],
 };
 
-const RETRY: Key = key("retry", Shape::Mapping(&RETRY_KEYS), "When and how often a failed attempt is repeated; step over route over built-in, key by key.");
+const RETRY: Key = key(
+    "retry",
+    Shape::Mapping(&RETRY_KEYS),
+    "When and how often a failed attempt is repeated; step over route over built-in, key by key.",
+);
 
-const TIMEOUT: Key = key("timeout", Shape::Duration, "How long one whole call may take.").default("10s");
+const TIMEOUT: Key =
+    key("timeout", Shape::Duration, "How long one whole call may take.").default("10s");
 
 pub static STEP: Mapping = Mapping {
     name: "a step",
@@ -57,14 +83,28 @@ pub static STEP: Mapping = Mapping {
         key("name", SNAKE, "Unique in the route.").required(),
         key("was", Shape::Any(&[Shape::Text]), "The name it had before."),
         key("when", Shape::Condition, "Skipped where this does not hold."),
-        key("needs", Shape::Many(&Shape::Text), "Steps that come first; `[]`: at once.").default("the step written above"),
+        key("needs", Shape::Many(&Shape::Text), "Steps that come first; `[]`: at once.")
+            .default("the step written above"),
         key("call", Shape::Mapping(&CALL), "The HTTP call.").required(),
-        key("idempotency_key", Shape::Scalar, "What makes two calls the same action, here and downstream.").default("derived from source, event, route and step"),
+        key(
+            "idempotency_key",
+            Shape::Scalar,
+            "What makes two calls the same action, here and downstream.",
+        )
+        .default("derived from source, event, route and step"),
         key("success", SUCCESS, "Which answers mean done.").default("[2xx]"),
         RETRY,
         TIMEOUT,
-        key("save", Shape::Names(&FIELDS), "Names for what later steps need of the answer; `$` is its JSON."),
-        key("repeat", Shape::Word(&[word("ok", "repeating the call does no harm")]), "Says that repeating this call does no harm."),
+        key(
+            "save",
+            Shape::Names(&FIELDS),
+            "Names for what later steps need of the answer; `$` is its JSON.",
+        ),
+        key(
+            "repeat",
+            Shape::Word(&[word("ok", "repeating the call does no harm")]),
+            "Says that repeating this call does no harm.",
+        ),
         later("for_each"),
         later("lookup"),
         later("at_most_once"),
@@ -89,7 +129,11 @@ pub static CALL: Mapping = Mapping {
         key("delete", Shape::Text, "DELETE this URL or path."),
         key("headers", Shape::Names(&CALL_HEADERS), "Headers; templates."),
         key("query", Shape::Names(&CALL_QUERY), "Query parameters; templates."),
-        key("json", Shape::Json, "The body as JSON; a text that is one whole `{{ expression }}` keeps its type."),
+        key(
+            "json",
+            Shape::Json,
+            "The body as JSON; a text that is one whole `{{ expression }}` keeps its type.",
+        ),
         key("form", Shape::Names(&CALL_QUERY), "The body as a form."),
         key("text", Shape::Scalar, "The body as text."),
         key("raw", Shape::True, "Forwards the event's body as it came."),
@@ -113,4 +157,3 @@ pub static RETRY_KEYS: Mapping = Mapping {
     ],
     one_of: &[],
 };
-

@@ -29,7 +29,8 @@ pub static CONFIG: Mapping = Mapping {
 static ADMIN: Mapping = Mapping {
     name: "`admin`",
     keys: &[
-        key("listen", Shape::Text, "Where the API listens; a public address needs a token.").default("127.0.0.1:8081"),
+        key("listen", Shape::Text, "Where the API listens; a public address needs a token.")
+            .default("127.0.0.1:8081"),
         key("tokens", Shape::List(&Shape::Mapping(&TOKEN)), "Who may use the API."),
     ],
     one_of: &[],
@@ -39,7 +40,16 @@ static TOKEN: Mapping = Mapping {
     name: "a token",
     keys: &[
         key("name", Shape::Text, "Whose it is, for the log.").required(),
-        key("role", Shape::Word(&[word("viewer", "may look"), word("operator", "may replay"), word("admin", "may do everything")]), "What it allows.").required(),
+        key(
+            "role",
+            Shape::Word(&[
+                word("viewer", "may look"),
+                word("operator", "may replay"),
+                word("admin", "may do everything"),
+            ]),
+            "What it allows.",
+        )
+        .required(),
         key("token", Shape::Mapping(&SECRET_REF), "Where the token is.").required(),
     ],
     one_of: &[],
@@ -48,8 +58,10 @@ static TOKEN: Mapping = Mapping {
 static LIMITS: Mapping = Mapping {
     name: "`limits`",
     keys: &[
-        key("connections", Shape::Count(1, 1_000_000), "Open connections; more answer 503.").default("4096"),
-        key("backlog", Shape::Count(1, 1_000_000_000), "Unfinished deliveries; more answer 503.").default("1_000_000"),
+        key("connections", Shape::Count(1, 1_000_000), "Open connections; more answer 503.")
+            .default("4096"),
+        key("backlog", Shape::Count(1, 1_000_000_000), "Unfinished deliveries; more answer 503.")
+            .default("1_000_000"),
         key("header_timeout", Shape::Duration, "How long a request's head may take.").default("5s"),
         key("body_timeout", Shape::Duration, "How long a request's body may take.").default("10s"),
         key("min_free_disk", Shape::Size, "Less free space answers 503.").default("512MiB"),
@@ -73,9 +85,25 @@ static DESTINATIONS: Names =
 static DESTINATION: Mapping = Mapping {
     name: "a destination",
     keys: &[
-        key("url", Shape::Any(&[Shape::Text, Shape::Mapping(&SECRET_REF)]), "The base URL; a secret reference hides all of it.").required(),
+        key(
+            "url",
+            Shape::Any(&[Shape::Text, Shape::Mapping(&SECRET_REF)]),
+            "The base URL; a secret reference hides all of it.",
+        )
+        .required(),
         key("auth", Shape::Mapping(&AUTH), "How calls prove themselves."),
-        key("idempotency", Shape::Any(&[Shape::Word(&[word("body", "the calls place `{{ idempotency_key }}` themselves"), word("none", "it takes no key")]), Shape::Mapping(&IDEMPOTENCY)]), "How it takes the idempotency key.").default("unknown: sent as `Idempotency-Key`"),
+        key(
+            "idempotency",
+            Shape::Any(&[
+                Shape::Word(&[
+                    word("body", "the calls place `{{ idempotency_key }}` themselves"),
+                    word("none", "it takes no key"),
+                ]),
+                Shape::Mapping(&IDEMPOTENCY),
+            ]),
+            "How it takes the idempotency key.",
+        )
+        .default("unknown: sent as `Idempotency-Key`"),
         key("timeout", Shape::Duration, "How long one whole call may take.").default("10s"),
         later("rate"),
         later("concurrency"),
@@ -122,4 +150,3 @@ static AUTH_HEADER: Mapping = Mapping {
     ],
     one_of: &[],
 };
-

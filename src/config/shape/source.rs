@@ -3,9 +3,7 @@
 use super::verify::VERIFY;
 use super::{DASHED, Key, Mapping, Names, Shape, key, later, later_word, word};
 
-/// A JSONPath, or a mapping with the ways to find and to check a value.
-pub const EXTRACTION: Shape = Shape::Any(&EXTRACTION_FORMS);
-
+/// A JSONPath, or a mapping with the ways to find and to check a value. (A `static`, as constants may not form a circle.)
 static EXTRACTION_FORMS: [Shape; 2] = [Shape::JsonPath, Shape::Mapping(&EXTRACTION_KEYS)];
 
 pub static EXTRACTION_KEYS: Mapping = Mapping {
@@ -31,7 +29,7 @@ macro_rules! extraction_keys {
         key("map", Shape::Any(&[Shape::Names(&MAP)]), "A code becomes a value: `{ price_1: pro }` or `{ file: skus.csv }`; an unknown one goes to review unless there is a `default`."),
         key("each", Shape::Names(&EACH), "Maps every hit to an object of these extractions, as a list."),
         key("all", Shape::Bool, "Every hit, as a list; without it the first.").default("false"),
-        key("format", Shape::Text, "How a timestamp is written: `unix`, `unix_ms`, `rfc3339`, `rfc2822`, or a strftime pattern."),
+        key("format", Shape::Text, "How a timestamp is written: `unix`, `unix_ms`, or a strftime pattern; left out: RFC 3339, RFC 2822, Unix seconds or milliseconds."),
         key("zone", Shape::Text, "The time zone of timestamps that name none: `Europe/Berlin`.").default("UTC"),
     ] };
 }
@@ -49,21 +47,24 @@ const TYPES: &[super::Word] = &[
 
 static MAP: Names = Names { what: "a code", pattern: "", value: Shape::Json };
 
-static EACH: Names = Names { what: "a field", pattern: super::SNAKE_PATTERN, value: EXTRACTION };
+static EACH: Names =
+    Names { what: "a field", pattern: super::SNAKE_PATTERN, value: Shape::Any(&EXTRACTION_FORMS) };
 
 /// `fields`, `save`
-pub static FIELDS: Names = Names { what: "a field", pattern: super::SNAKE_PATTERN, value: EXTRACTION };
+pub static FIELDS: Names =
+    Names { what: "a field", pattern: super::SNAKE_PATTERN, value: Shape::Any(&EXTRACTION_FORMS) };
 
 /// `event.id`: an extraction, or one derived from the body.
-const EVENT_ID: Shape = Shape::Any(&EVENT_ID_FORMS);
-
 static EVENT_ID_FORMS: [Shape; 2] = [Shape::JsonPath, Shape::Mapping(&EVENT_ID_KEYS)];
 
 static EVENT_ID_KEYS: Mapping = Mapping {
     name: "an event id",
     keys: extraction_keys!(key(
         "hash",
-        Shape::Any(&[Shape::Word(&[word("body", "the body, less `volatile`")]), Shape::List(&EXTRACTION)]),
+        Shape::Any(&[
+            Shape::Word(&[word("body", "the body, less `volatile`")]),
+            Shape::List(&Shape::Any(&EXTRACTION_FORMS))
+        ]),
         "Derived (best effort): the hash of the `body`, or of the values of these extractions.",
     )),
     one_of: &["from", "header", "query", "form", "path", "value", "hash"],
@@ -72,13 +73,43 @@ static EVENT_ID_KEYS: Mapping = Mapping {
 pub static EVENT: Mapping = Mapping {
     name: "`event`",
     keys: &[
-        key("id", Shape::Many(&EVENT_ID), "The provider's id of the event; of several the first that yields."),
-        key("missing_id", Shape::Word(&[word("derive", "the hash of the body stands for it"), word("review", "the event goes to review"), word("reject", "the sender gets 400")]), "What to do with an event without an id.").default("derive"),
-        key("same_as", Shape::Many(&EXTRACTION), "Further identities: a known one makes the event a duplicate."),
-        key("volatile", Shape::List(&Shape::JsonPath), "What the provider changes when it resends: left out when bodies are hashed or compared."),
-        key("on_conflict", Shape::Word(&[word("review", "kept, counted and shown to a person"), word("ignore", "counted"), word("new_event", "taken in as an event of its own")]), "Same id, really different body.").default("review"),
-        key("type", EXTRACTION, "The event's type, for `on`."),
-        key("occurred_at", EXTRACTION, "When it happened at the provider."),
+        key(
+            "id",
+            Shape::Many(&Shape::Any(&EVENT_ID_FORMS)),
+            "The provider's id of the event; of several the first that yields.",
+        ),
+        key(
+            "missing_id",
+            Shape::Word(&[
+                word("derive", "the hash of the body stands for it"),
+                word("review", "the event goes to review"),
+                word("reject", "the sender gets 400"),
+            ]),
+            "What to do with an event without an id.",
+        )
+        .default("derive"),
+        key(
+            "same_as",
+            Shape::Many(&Shape::Any(&EXTRACTION_FORMS)),
+            "Further identities: a known one makes the event a duplicate.",
+        ),
+        key(
+            "volatile",
+            Shape::List(&Shape::JsonPath),
+            "What the provider changes when it resends: left out when bodies are hashed or compared.",
+        ),
+        key(
+            "on_conflict",
+            Shape::Word(&[
+                word("review", "kept, counted and shown to a person"),
+                word("ignore", "counted"),
+                word("new_event", "taken in as an event of its own"),
+            ]),
+            "Same id, really different body.",
+        )
+        .default("review"),
+        key("type", Shape::Any(&EXTRACTION_FORMS), "The event's type, for `on`."),
+        key("occurred_at", Shape::Any(&EXTRACTION_FORMS), "When it happened at the provider."),
         later("split"),
     ],
     one_of: &[],
@@ -90,7 +121,11 @@ pub static RESPOND: Mapping = Mapping {
     keys: &[
         key("status", Shape::Count(200, 299), "The status code.").default("200"),
         key("headers", Shape::Names(&RESPOND_HEADERS), "Headers, as they are."),
-        key("body", Shape::Any(&[Shape::Text, Shape::Json]), "Text as it is; anything else as JSON."),
+        key(
+            "body",
+            Shape::Any(&[Shape::Text, Shape::Json]),
+            "Text as it is; anything else as JSON.",
+        ),
     ],
     one_of: &[],
 };
@@ -135,7 +170,9 @@ macro_rules! source_keys {
 /// Inline in a route.
 pub static SOURCE: Mapping = Mapping {
     name: "a source",
-    keys: source_keys![key("name", DASHED, "Events are unique per source name.").default("the route's name")],
+    keys: source_keys![
+        key("name", DASHED, "Events are unique per source name.").default("the route's name")
+    ],
     one_of: &[],
 };
 

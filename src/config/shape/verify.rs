@@ -6,7 +6,11 @@ pub static SECRET_REF: Mapping = Mapping {
     name: "a secret reference",
     keys: &[
         key("env", Shape::Text, "The environment variable that holds it."),
-        key("file", Shape::Text, "The file that holds it, relative to this file; white space around it is trimmed."),
+        key(
+            "file",
+            Shape::Text,
+            "The file that holds it, relative to this file; white space around it is trimmed.",
+        ),
         key("literal", Shape::Text, "The secret itself: only for demos and tests."),
     ],
     one_of: &["env", "file", "literal"],
@@ -17,7 +21,11 @@ static SECRETS: Mapping = Mapping {
     name: "a secret reference",
     keys: &[
         key("env", Shape::Text, "The environment variable that holds it."),
-        key("file", Shape::Text, "The file that holds it, relative to this file; white space around it is trimmed."),
+        key(
+            "file",
+            Shape::Text,
+            "The file that holds it, relative to this file; white space around it is trimmed.",
+        ),
         key("literal", Shape::Text, "The secret itself: only for demos and tests."),
         later("by"),
         later("of"),
@@ -75,8 +83,11 @@ pub static VERIFY: Mapping = Mapping {
 };
 
 /// One scheme, in a preset or under `any_of`.
-pub static SCHEME: Mapping =
-    Mapping { name: "a verification scheme", keys: scheme_keys![], one_of: &["hmac", "token", "any_of", "none"] };
+pub static SCHEME: Mapping = Mapping {
+    name: "a verification scheme",
+    keys: scheme_keys![],
+    one_of: &["hmac", "token", "any_of", "none"],
+};
 
 static SIGNATURE: Mapping = Mapping {
     name: "a signature",
@@ -97,7 +108,16 @@ static TIMESTAMP: Mapping = Mapping {
     keys: &[
         key("header", Shape::Text, "The header that holds it."),
         key("query", Shape::Text, "The query parameter that holds it."),
-        key("format", Shape::Word(&[word("unix", "seconds since 1970"), word("unix_ms", "milliseconds since 1970"), word("rfc3339", "2026-11-23T08:00:00Z")]), "How it is written.").default("unix"),
+        key(
+            "format",
+            Shape::Word(&[
+                word("unix", "seconds since 1970"),
+                word("unix_ms", "milliseconds since 1970"),
+                word("rfc3339", "2026-11-23T08:00:00Z"),
+            ]),
+            "How it is written.",
+        )
+        .default("unix"),
         later("json"),
         later("form"),
     ],
@@ -122,7 +142,11 @@ static TOKEN: Mapping = Mapping {
         key("query", Shape::Text, "The query parameter that equals the secret."),
         key("json", Shape::JsonPath, "The text of the JSON body that equals the secret."),
         key("bearer", Shape::True, "`Authorization: Bearer SECRET`"),
-        key("basic", Shape::Text, "`Authorization: Basic` with this user; the secret is the password."),
+        key(
+            "basic",
+            Shape::Text,
+            "`Authorization: Basic` with this user; the secret is the password.",
+        ),
         later("form"),
     ],
     one_of: &["header", "query", "json", "bearer", "basic"],
