@@ -70,6 +70,7 @@ fn live(routes: Vec<Route>, tokens: &[(&str, Role)]) -> Live {
     };
     let routes = routes.into_iter().map(|route| (route.name.clone(), Arc::new(route))).collect();
     let set = RouteSet {
+        root: std::path::PathBuf::new(),
         server,
         sources: BTreeMap::new(),
         routes,
