@@ -70,7 +70,6 @@ fn live(routes: Vec<Route>, tokens: &[(&str, Role)]) -> Live {
     };
     let routes = routes.into_iter().map(|route| (route.name.clone(), Arc::new(route))).collect();
     let set = RouteSet {
-        root: std::path::PathBuf::new(),
         server,
         sources: BTreeMap::new(),
         routes,

@@ -33,8 +33,6 @@ use crate::verify::scheme::{Scheme, Strength};
 /// Everything that one load made, immutable.
 #[derive(Debug)]
 pub struct RouteSet {
-    /// The configuration folder.
-    pub root: PathBuf,
     pub server: Server,
     /// By name.
     pub sources: BTreeMap<SourceName, Arc<Source>>,
@@ -47,6 +45,8 @@ pub struct RouteSet {
 /// What [`resolve::resolve`] has to find.
 #[derive(Clone, Debug, Default)]
 pub struct References {
+    /// The configuration folder, which relative paths start from.
+    pub root: PathBuf,
     pub secrets: BTreeMap<SecretRef, Span>,
     /// Variables of `env`, without those that all have a default.
     pub variables: BTreeMap<String, Span>,

@@ -24,10 +24,11 @@ pub(super) struct Checker {
 
 impl Checker {
     pub(super) fn new(files: Files) -> Self {
+        let references = References { root: files.root.clone(), ..References::default() };
         Self {
             files,
             diagnostics: Vec::new(),
-            references: References::default(),
+            references,
             presets: BTreeMap::new(),
             attached: Vec::new(),
         }

@@ -63,7 +63,6 @@ pub fn load(files: Files) -> Loaded {
     diagnostics.sort_by_key(|diagnostic| (diagnostic.span.file, diagnostic.span.start));
     let clean = diagnostics.iter().all(|diagnostic| diagnostic.severity != Severity::Error);
     let set = server.filter(|_| clean).map(|server| RouteSet {
-        root: files.root.clone(),
         server,
         sources: sources
             .into_values()

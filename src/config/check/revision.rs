@@ -49,7 +49,7 @@ pub fn compile_revision(text: &str, now: &RouteSet) -> Result<Route, String> {
         stored.get("route").and_then(Json::as_str).ok_or_else(|| broken("no `route`"))?;
     let texts =
         stored.get("files").and_then(Json::as_object).ok_or_else(|| broken("no `files`"))?;
-    let mut files = Files::new(now.root.clone());
+    let mut files = Files::new(now.references.root.clone());
     for (name, text) in texts {
         files.add(name.as_str(), text.as_str().ok_or_else(|| broken("a file is no text"))?);
     }

@@ -37,7 +37,7 @@ static ADMIN: Mapping = Mapping {
 };
 
 static TOKEN: Mapping = Mapping {
-    name: "a token",
+    name: "an admin token",
     keys: &[
         key("name", Shape::Text, "Whose it is, for the log.").required(),
         key(
@@ -143,7 +143,7 @@ static BASIC: Mapping = Mapping {
 };
 
 static AUTH_HEADER: Mapping = Mapping {
-    name: "`header`",
+    name: "a header of `auth`",
     keys: &[
         key("name", Shape::Text, "The header's name.").required(),
         key("value", Shape::Mapping(&SECRET_REF), "Where its value is.").required(),

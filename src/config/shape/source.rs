@@ -178,7 +178,7 @@ pub static SOURCE: Mapping = Mapping {
 
 /// A file of `sources/`.
 pub static SOURCE_FILE: Mapping = Mapping {
-    name: "a source",
+    name: "a shared source",
     keys: source_keys![key("source", DASHED, "The name by which routes take it.").required()],
     one_of: &[],
 };

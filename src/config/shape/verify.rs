@@ -18,7 +18,7 @@ pub static SECRET_REF: Mapping = Mapping {
 
 /// `secret` of a scheme: several verify side by side while one is rotated out.
 static SECRETS: Mapping = Mapping {
-    name: "a secret reference",
+    name: "a signing secret",
     keys: &[
         key("env", Shape::Text, "The environment variable that holds it."),
         key(
