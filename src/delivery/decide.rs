@@ -419,9 +419,13 @@ pub fn replay(
     for old in &state.steps {
         let kept =
             plan.iter().any(|new| new.name == old.step || new.was.as_ref() == Some(&old.step));
+        // Of one whose call is or was out, nobody knows whether it is finished.
         let must_stay = matches!(
             old.status,
-            StepStatus::Succeeded | StepStatus::Unknown | StepStatus::AlreadyDone
+            StepStatus::Succeeded
+                | StepStatus::Unknown
+                | StepStatus::AlreadyDone
+                | StepStatus::Running
         );
         if must_stay && !kept {
             return Err(ReplayRefused::StepGone { step: old.step.clone(), status: old.status });

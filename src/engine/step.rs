@@ -14,7 +14,7 @@ use super::Deps;
 use super::judge::{detail, judge};
 use super::work::{Halt, Landed, Owner, Work, reason};
 use crate::config::{Live, Route, Step};
-use crate::delivery::decide::{self, Ended, PlannedStep, Verdict};
+use crate::delivery::decide::{self, Ended, PlannedStep};
 use crate::delivery::outcome::{Outcome, OutcomeClass};
 use crate::delivery::state::{
     Attempt, AttemptResult, Entry, IdempotencyKey, KeyClaim, StepState, StepStatus, What,
@@ -261,9 +261,6 @@ impl Owner<'_> {
         let ended = Ended { outcome: outcome.class(), started_at, took, now };
         let number = before.attempts;
         let result = verdict.result();
-        if let Verdict::Transient { .. } = verdict {
-            self.shared.deps.metrics.retry(&work.route.name, &step.name);
-        }
         let unit = self.shared.deps.world.random.unit();
         let (after, why) = decide::after_attempt(before, &step.retry, verdict, ended, unit);
         let attempt = Attempt {
@@ -307,7 +304,11 @@ impl Owner<'_> {
             (_, OutcomeClass::SentNoAnswer) => AttemptEnd::SentNoAnswer,
             (_, OutcomeClass::Answered) => AttemptEnd::Refused,
         };
-        self.shared.deps.metrics.attempt(&self.state.id.route, &step.name, end);
+        let (metrics, route) = (&self.shared.deps.metrics, &self.state.id.route);
+        metrics.attempt(route, &step.name, end);
+        if attempt.next.is_some() {
+            metrics.retry(route, &step.name);
+        }
     }
 }
 

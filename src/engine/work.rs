@@ -45,6 +45,7 @@ pub(super) async fn carry_out(shared: &Shared, claim: Claim) -> Result<(), Store
     let live = Arc::clone(&shared.deps.live.borrow());
     let mut owner =
         Owner { shared, live, envelope: claim.envelope, fence: claim.fence, state: claim.state };
+    owner.log("claimed");
     owner.trust_claim();
     match owner.run().await {
         Ok(()) | Err(Halt::Fenced) => Ok(()),
@@ -333,13 +334,17 @@ impl Owner<'_> {
             Status::Ignored => metrics.ignored(route),
             Status::Queued | Status::Processing => {}
         }
+        self.log(cause);
+    }
+
+    fn log(&self, result: &str) {
         log::status(log::StatusLine {
             event_id: &self.state.event_id,
             event_type: &self.envelope.event_type,
-            route,
+            route: &self.state.id.route,
             status: self.state.status.as_str(),
             attempt: self.state.attempts(),
-            result: cause,
+            result,
             correlation_id: &self.envelope.correlation_id,
         });
     }

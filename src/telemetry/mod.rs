@@ -297,7 +297,7 @@ fn gauge(count: u64) -> i64 {
 
 /// The cause as a label: one of a fixed list, HTTP statuses by class. A downstream cannot make new label values.
 fn bounded_cause(cause: &str) -> &'static str {
-    const CAUSES: [&str; 16] = [
+    const CAUSES: [&str; 20] = [
         "attempts_exhausted",
         "time_exhausted",
         "interrupted",
@@ -314,6 +314,10 @@ fn bounded_cause(cause: &str) -> &'static str {
         "condition",
         "saved_missing",
         "revision",
+        "missing_secret",
+        "not_successful",
+        "malformed",
+        "bug",
     ];
     if let Some(known) = CAUSES.iter().find(|known| **known == cause) {
         return known;
