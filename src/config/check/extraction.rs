@@ -194,6 +194,10 @@ impl Checker {
             Ok(pattern) => Some(pattern),
             Err(message) => {
                 *faulty = true;
+                // The parser draws its own picture; its last line says what is wrong.
+                let why = message.lines().last().unwrap_or_default();
+                let why = why.strip_prefix("error: ").unwrap_or(why);
+                let message = format!("`{pattern}` is no regular expression: {why}");
                 self.error(Code::RegexSyntax, node.get("match")?.span, message);
                 None
             }

@@ -73,7 +73,7 @@ impl Checker {
                         format!("there is no provider preset `{}`", wanted.text),
                     )
                     .label("no such preset")
-                    .help(format!("{help}; or add `providers/{}.yaml`", wanted.text)),
+                    .help(help),
                 );
                 Err(())
             }

@@ -362,7 +362,8 @@ impl Checker {
         };
         self.push(
             Diagnostic::new(Code::DerivedEventId, node.span, "the event id is derived")
-                .label("best effort: as good as what is hashed"),
+                .label("best effort: as good as what is hashed")
+                .help("name the provider's own id where it has one"),
         );
         if hash.as_text().is_some_and(|text| text.text == "body") {
             return Some(IdRule::HashBody);

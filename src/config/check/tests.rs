@@ -96,3 +96,360 @@ fn the_main_example_loads() {
     assert!(route.on.matches("orders/paid"));
     assert!(!route.on.matches(""));
 }
+
+/// A route with one step around `extra` top-level lines.
+fn route(extra: &str) -> String {
+    format!(
+        "route: r\nsource: {{ path: /r, verify: {{ token: {{ bearer: true }}, secret: {{ env: S }} }}, event: {{ id: $.id }} }}\n\
+         steps: [ {{ name: s, call: {{ get: https://a.example/ }} }} ]\n{extra}\n"
+    )
+}
+
+fn check_route(extra: &str, expected: &[&str]) {
+    check(&[("routes/r.yaml", &route(extra))], expected);
+}
+
+/// A route whose steps are `steps`, beside the destinations of [`SERVER`].
+fn check_steps(steps: &str, expected: &[&str]) {
+    let route = format!(
+        "route: r\nsource: {{ path: /r, verify: {{ token: {{ bearer: true }}, secret: {{ env: S }} }}, event: {{ id: $.id }} }}\nfields: {{ id: $.id }}\nsteps:\n{steps}\n"
+    );
+    check(&[("router.yaml", SERVER), ("routes/r.yaml", &route)], expected);
+}
+
+fn check_source(source: &str, expected: &[&str]) {
+    let route = format!(
+        "route: r\nsource: {source}\nsteps: [ {{ name: s, call: {{ get: https://a.example/ }} }} ]\n"
+    );
+    check(&[("routes/r.yaml", &route)], expected);
+}
+
+/// What is said of a key of the language that is not built.
+fn later(line: &str) -> String {
+    let key = line.split(':').next().unwrap();
+    format!("R016 `{key}` is part of the language, but this version does not carry it out | {key}")
+}
+
+#[test]
+fn forms() {
+    check_route("descripton: x", &["R012 a route has no key `descripton` | descripton"]);
+    check_route("owner: 7", &["R014 `owner` must be text, and this is a number | 7"]);
+    check_route("timeout: 10", &["R015 the duration 10 has no unit | 10"]);
+    check_route(
+        "retry: { jitter: fulll, attempts: 0 }",
+        &[
+            "R015 `jitter` cannot be `fulll` | fulll",
+            "R015 `attempts` must be a whole number from 1 to 1000 | 0",
+        ],
+    );
+    check(&[("routes/r.yaml", "")], &["R013 the file is empty: a route needs keys | "]);
+    check(
+        &[("routes/r.yaml", "rout: r\n")],
+        &[
+            "R012 a route has no key `rout` | rout",
+            "R013 a route needs `source` | rout",
+            "R013 a route needs `steps` | rout",
+        ],
+    );
+    check_route(
+        "fields: { Id: $.id, b: id }",
+        &[
+            "R015 a field cannot be called `Id` | Id",
+            "R015 `b` must be a JSONPath, and `id` does not start with `$` | id",
+        ],
+    );
+}
+
+#[test]
+fn not_built_yet() {
+    for key in [
+        "payload_schema: a.json",
+        "order: { by: $.id }",
+        "paused: true",
+        "dry_run: true",
+        "on_failure: []",
+    ] {
+        check_route(key, &[&later(key)]);
+    }
+    for key in [
+        "for_each: fields.id",
+        "lookup: { get: /x }",
+        "at_most_once: true",
+        "approve: true",
+        "delay: 5m",
+    ] {
+        check_steps(
+            &format!("  - name: s\n    call: {{ get: https://a.example/ }}\n    {key}"),
+            &[&later(key)],
+        );
+    }
+    check_source(
+        "{ path: /r, verify: { none: x }, event: { id: $.id, split: $.a }, body: jwt, reconcile: {}, retain: 3d, allow_ips: [], rate_limit: 1/s }",
+        &[
+            "R050 nobody checks who sends here | x",
+            "R016 `split` is part of the language, but this version does not carry it out | split",
+            "R016 `jwt` as `body` is part of the language, but this version does not carry it out | jwt",
+            "R016 `reconcile` is part of the language, but this version does not carry it out | reconcile",
+            "R016 `retain` is part of the language, but this version does not carry it out | retain",
+            "R016 `allow_ips` is part of the language, but this version does not carry it out | allow_ips",
+            "R016 `rate_limit` is part of the language, but this version does not carry it out | rate_limit",
+        ],
+    );
+    check_source(
+        "{ path: /r, verify: { ed25519: x, secret: { env: S } }, event: { id: $.id }, body: { xml: {} } }",
+        &[
+            "R016 `ed25519` is part of the language, but this version does not carry it out | ed25519",
+            "R016 a mapping as `body` is part of the language, but this version does not carry it out | { xml: {} }",
+        ],
+    );
+    check(
+        &[(
+            "router.yaml",
+            "store: postgres://x\ntls: {}\nalerts: []\negress: { proxy: x }\nlimits: { split: 4 }\ndestinations: { a: { url: https://a.example, rate: 2/s, auth: { oauth2: {} } } }\n",
+        )],
+        &[
+            "R016 `postgres://` as `store` is part of the language, but this version does not carry it out | postgres://x",
+            "R016 `tls` is part of the language, but this version does not carry it out | tls",
+            "R016 `alerts` is part of the language, but this version does not carry it out | alerts",
+            "R016 `proxy` is part of the language, but this version does not carry it out | proxy",
+            "R016 `split` is part of the language, but this version does not carry it out | split",
+            "R016 `rate` is part of the language, but this version does not carry it out | rate",
+            "R016 `oauth2` is part of the language, but this version does not carry it out | oauth2",
+        ],
+    );
+}
+
+#[test]
+fn steps_and_templates() {
+    check_steps(
+        "  - { name: a, call: { to: mial, post: /x } }",
+        &["R032 there is no destination `mial` | mial"],
+    );
+    check_steps(
+        "  - { name: a, call: { to: slack, post: '' } }",
+        &["R053 `slack` takes no idempotency key: a repeat may do it twice | post"],
+    );
+    check_steps(
+        "  - { name: a, call: { post: https://x.example/ } }",
+        &["R053 whether a repeat does it twice is not known | post"],
+    );
+    check_steps(
+        "  - { name: a, call: { post: /x } }",
+        &["R015 without `to` the URL must be whole | /x"],
+    );
+    check_steps(
+        "  - { name: a, needs: [b], call: { get: https://x.example/ } }\n  - { name: b, call: { get: https://x.example/ } }",
+        &["R033 `a` needs `b`, which needs `a` in turn | b"],
+    );
+    check_steps(
+        "  - { name: a, call: { get: https://x.example/ }, save: { n: $.n } }\n  - { name: b, needs: [], call: { get: \"https://x.example/{{ steps.a.n }}\" } }",
+        &["R022 `steps.a` is read here, but this step does not need `a` | steps.a"],
+    );
+    check_steps(
+        "  - { name: a, call: { get: \"https://x.example/{{ fields.ids }}\" } }",
+        &["R022 `fields` has no `ids` | fields.ids"],
+    );
+    check_steps(
+        "  - { name: a, call: { get: https://x.example/, json: {} } }",
+        &["R015 a GET has no body | json"],
+    );
+    check_steps(
+        "  - { name: a, call: { get: https://x.example/, headers: { Host: x, 'a b': y } } }",
+        &["R015 `Host` is set by the router itself | Host", "R015 `a b` is no header name | 'a b'"],
+    );
+    check_steps(
+        "  - { name: a, idempotency_key: ship, call: { get: https://x.example/ } }",
+        &["R056 this key is the same for every event | ship"],
+    );
+    check_steps(
+        "  - { name: a, retry: { on: [netwrok, 5xx] }, success: [2xx, 700], call: { get: https://x.example/ } }",
+        &[
+            "R015 `netwrok` is nothing that is tried again | netwrok",
+            "R015 `700` is no status | 700",
+        ],
+    );
+    check_steps(
+        "  - { name: a, call: { get: https://x.example/ } }\n  - { name: a, was: a, call: { get: https://x.example/ } }",
+        &["R030 a second step is called `a` | a", "R030 `a` is a step of this route still | a"],
+    );
+}
+
+#[test]
+fn sources() {
+    check_source(
+        "{ path: r, verify: { none: x }, event: { id: $.id } }",
+        &["R015 the path `r` does not start with `/` | r", "R050 nobody checks who sends here | x"],
+    );
+    check_source(
+        "{ path: '/r/{Shop}', verify: { provider: stripee, secret: { env: S } } }",
+        &[
+            "R015 `{Shop}` cannot name a part of the path | '/r/{Shop}'",
+            "R032 there is no provider preset `stripee` | stripee",
+        ],
+    );
+    check_source(
+        "{ path: /r, verify: { provider: stripe } }",
+        &["R013 the verification needs `secret` | provider"],
+    );
+    check_source(
+        "{ path: /r, verify: { provider: stripe, secret: { literal: x } }, dedupe: 1d }",
+        &[
+            "R042 a secret stands in the file | { literal: x }",
+            "R057 Stripe resends for longer than ids are remembered | 1d",
+        ],
+    );
+    check_source(
+        "{ path: /r, verify: { hmac: sha256, secret: { env: S }, signature: { header: X-S } } }",
+        &["R051 no event id is named: the hash of the body stands for it | verify"],
+    );
+    check_source(
+        "{ path: /r, verify: { hmac: sha256, secret: { env: S }, signed: '{timestamp}.{bdy}', signature: { header: X-S } }, event: { id: { hash: body } } }",
+        &[
+            "R022 `{bdy}` names nothing of a request | {bdy}",
+            "R051 the event id is derived | { hash: body }",
+        ],
+    );
+    check_source(
+        "{ path: /r, verify: { secret: { env: S } }, event: { id: '$.a[' } }",
+        &[
+            "R013 a verification says how the sender proves itself | secret",
+            "R020 the JSONPath is not complete | ",
+        ],
+    );
+    check_source("stroe", &["R032 there is no source `stroe` | stroe"]);
+    check_source(
+        "{ path: /r, verify: { token: { bearer: true }, secret: { env: S } }, event: { id: '$.a[*]', occurred_at: { from: $.t, format: '%Q', zone: Mars } } }",
+        &[
+            "R052 `$.a[*]` may hit several values, and only the first is taken | '$.a[*]'",
+            "R015 there is no time zone `Mars` | Mars",
+        ],
+    );
+}
+
+#[test]
+fn presets_all_compile() {
+    for (name, _) in crate::config::preset::BUILT_IN {
+        let source = format!(
+            "{{ path: /r, verify: {{ provider: {name}, secret: [ {{ env: A }}, {{ env: B }} ] }} }}"
+        );
+        check_source(&source, &[]);
+    }
+}
+
+#[test]
+fn names_across_files() {
+    let one = route("");
+    check(
+        &[("routes/a.yaml", &one), ("routes/b.yaml", &one)],
+        &["R030 a second route is called `r` | r"],
+    );
+    let other = one.replace("route: r", "route: q");
+    check(
+        &[("routes/a.yaml", &one), ("routes/b.yaml", &other)],
+        &["R031 `/r` and `/r` would take the same requests | /r"],
+    );
+    let other = other.replace("/r", "/{any}");
+    check(
+        &[("routes/a.yaml", &one.replace("/r", "/{all}")), ("routes/b.yaml", &other)],
+        &["R001 expected `,` or `}` here | {", "R001 expected `,` or `}` here | {"],
+    );
+    check(
+        &[(
+            "router.yaml",
+            "admin: { listen: 0.0.0.0:8081 }\nlisten: 8080\negress: { allow: [10.0.0.0/8, localhost:9000, 10.0.0.300] }\n",
+        )],
+        &[
+            "R060 the API on 0.0.0.0:8081 is open to everyone who reaches it | 0.0.0.0:8081",
+            "R014 `listen` must be text, and this is a number | 8080",
+            "R015 `10.0.0.300` is no address, network or host | 10.0.0.300",
+        ],
+    );
+    check(
+        &[
+            ("routes/a.yaml", &route("fields: { plan: { from: $.p, map: { file: skus.csv } } }")),
+            ("routes/skus.csv", "a,b\nc\na,d\n"),
+        ],
+        &[
+            "R015 a row has two columns, code and value; this one has 1 | c",
+            "R002 a second row for `a` | a,d",
+        ],
+    );
+    check(
+        &[("routes/a.yaml", &route("fields: { plan: { from: $.p, match: '(' } }"))],
+        &["R023 `(` is no regular expression: unclosed group | '('"],
+    );
+}
+
+const SHARED: &str =
+    "source: store\npath: /s/{shop}\nverify: { provider: stripe, secret: { env: S } }\n";
+
+fn on_shared(name: &str) -> String {
+    format!(
+        "route: {name}\nsource: store\nsteps: [ {{ name: s, call: {{ get: https://a.example/ }} }} ]\n"
+    )
+}
+
+#[test]
+fn a_revision_is_its_own_files_and_compiles_again() {
+    let files = |shared: &str, other: &str| {
+        let loaded = check(
+            &[
+                ("routes/a.yaml", &on_shared("a")),
+                ("routes/b.yaml", other),
+                ("sources/store.yaml", shared),
+            ],
+            &[],
+        );
+        loaded.set.unwrap()
+    };
+    let set = files(SHARED, &on_shared("b"));
+    let route = &set.routes[&"a".into()];
+    let again = compile_revision(&route.revision_text, &set).unwrap();
+    assert_eq!(again.revision, route.revision);
+    assert_eq!(again.steps.len(), 1);
+
+    let other_edited = files(SHARED, &on_shared("c"));
+    assert_eq!(other_edited.routes[&"a".into()].revision, route.revision);
+    let source_edited = files(&format!("{SHARED}dedupe: 60d\n"), &on_shared("b"));
+    assert_ne!(source_edited.routes[&"a".into()].revision, route.revision);
+    assert!(compile_revision("{}", &set).is_err());
+    assert!(compile_revision("no", &set).is_err());
+}
+
+#[test]
+fn a_teams_own_preset_wins() {
+    let own = "provider: stripe\nverify: { token: { header: X-T } }\nevent: { id: $.own }\n";
+    let source = "{ path: /r, verify: { provider: stripe, secret: { env: S } } }";
+    let route = format!(
+        "route: r\nsource: {source}\nsteps: [ {{ name: s, call: {{ get: https://a.example/ }} }} ]\n"
+    );
+    let loaded = check(&[("providers/stripe.yaml", own), ("routes/r.yaml", &route)], &[]);
+    let set = loaded.set.unwrap();
+    assert!(matches!(
+        set.sources[&"r".into()].verify.scheme,
+        crate::verify::scheme::Scheme::Token(_)
+    ));
+}
+
+proptest::proptest! {
+    /// Whatever is cut out of, put into or swapped in a file: no panic, and a set exactly where there is no error.
+    #[test]
+    fn load_never_panics(cuts in proptest::collection::vec((0usize..2000, 0usize..40, "[a-z$:{}\\[\\]\"'|>*&!,#\n \\-0-9.%]{0,12}"), 1..4)) {
+        let mut text = MAIN.to_owned();
+        for (at, length, put) in cuts {
+            let floor = |mut at: usize| { at = at.min(text.len()); while !text.is_char_boundary(at) { at -= 1; } at };
+            let (start, end) = (floor(at), floor(at + length));
+            text.replace_range(start..end, &put);
+        }
+        let (loaded, _) = findings(&[("router.yaml", SERVER), ("routes/a.yaml", &text)]);
+        let errors = loaded.diagnostics.iter().any(|it| it.severity == Severity::Error);
+        proptest::prop_assert_eq!(loaded.set.is_none(), errors);
+    }
+
+    #[test]
+    fn load_never_panics_on_noise(text in "(route|source|steps|verify|on|- |: |\\{|\\}|\\[|\n|  |[a-z$*&!'\"]){0,60}") {
+        for name in ["router.yaml", "routes/a.yaml", "sources/a.yaml", "providers/a.yaml"] {
+            findings(&[(name, &text)]);
+        }
+    }
+}
