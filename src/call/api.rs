@@ -129,3 +129,25 @@ fn shown(url: &Url) -> String {
     let _gone = (url.set_username(""), url.set_password(None));
     url.to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_follow_the_base_and_keep_their_encoding() {
+        let check = |base: &str, path: &str, expected: &str| {
+            let client = ApiClient::new(Url::parse(base).unwrap(), None).unwrap();
+            assert_eq!(client.url(path).as_str(), expected);
+        };
+        check("http://127.0.0.1:8081", "/api/v1/events", "http://127.0.0.1:8081/api/v1/events");
+        check("http://a.example/router/", "/readyz", "http://a.example/router/readyz");
+        check("http://a.example", "/api/v1/events/a%2Fb", "http://a.example/api/v1/events/a%2Fb");
+    }
+
+    #[test]
+    fn credentials_in_a_url_are_not_shown() {
+        let url = Url::parse("http://me:secret@a.example/x").unwrap();
+        assert_eq!(shown(&url), "http://a.example/x");
+    }
+}

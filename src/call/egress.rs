@@ -17,16 +17,15 @@ pub struct Fence {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
     pub address: IpAddr,
-    pub port: u16,
     pub what: &'static str,
 }
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Refused { address, port, what } = self;
+        let Refused { address, what } = self;
         write!(
             f,
-            "the address {address} is {what}; a call may go there only if `egress.allow` in router.yaml lists it (port {port})"
+            "the address {address} is {what}; a call may go there only if `egress.allow` in router.yaml lists it"
         )
     }
 }
@@ -49,7 +48,7 @@ impl Fence {
         if self.rules.iter().any(|rule| lists(rule, name, address, port)) {
             return Ok(());
         }
-        Err(Refused { address, port, what })
+        Err(Refused { address, what })
     }
 }
 
