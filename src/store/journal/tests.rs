@@ -168,6 +168,19 @@ impl DiskFile for WatchedFile {
     }
 }
 
+/// The `number`-th event of a run.
+fn offered(number: u128) -> NewEvent {
+    let body = "x".repeat((number * 331 % 900) as usize);
+    event(number, &format!("e{number}"), &body, &["ship"])
+}
+
+/// The same again, under the uid of its own arrival.
+fn resent(number: u128) -> NewEvent {
+    let mut event = offered(number);
+    event.envelope.uid = Uid(Uuid::from_u128(number + 1_000_000));
+    event
+}
+
 /// One process of a recorded run.
 struct Run {
     disk: MemoryDisk,
@@ -227,18 +240,24 @@ impl Run {
                 let count = random.random_range(1..4);
                 let events = (0..count).map(|_| {
                     *next += 1;
-                    let body = "x".repeat(random.random_range(0..900));
-                    event(*next, &format!("e{next}"), &body, &["ship"])
+                    offered(*next)
                 });
                 self.offer(events.collect());
             }
-            4 if *next > 0 => {
-                // A resend: same id, and often the same body.
-                let known = random.random_range(1..=*next);
-                self.offer(vec![event(known + 1_000_000, &format!("e{known}"), "", &["ship"])]);
+            4..6 if *next > 0 => {
+                // Mostly of what is not durable yet.
+                let known = match random.random_bool(0.7) {
+                    true => random.random_range(next.saturating_sub(2).max(1)..=*next),
+                    false => random.random_range(1..=*next),
+                };
+                self.offer(vec![resent(known)]);
+                if random.random_bool(0.3) {
+                    let other_body = event(known + 2_000_000, &format!("e{known}"), "", &["ship"]);
+                    self.offer(vec![other_body]);
+                }
             }
-            5 => self.held.extend(self.store.shared.claim(2).unwrap()),
-            6..9 => {
+            6 => self.held.extend(self.store.shared.claim(2).unwrap()),
+            7..9 => {
                 if let Some(claim) = self.held.pop() {
                     let id = claim.state.id.uid.0.as_u128();
                     let version = claim.state.version;
@@ -326,7 +345,7 @@ fn a_power_cut_takes_nothing_that_was_acknowledged() {
         let disk = MemoryDisk::new();
         let mut run = Run::start(&disk, Told::default());
         let mut next = 0;
-        for _ in 0..40 {
+        for _ in 0..50 {
             run.act(&mut random, &mut next);
         }
         run.commit();
@@ -360,7 +379,7 @@ fn killed_restarted_asked_again_and_then_cut() {
             }
             // A resend of everything: each answer is a promise.
             for known in 1..=next {
-                run.offer(vec![event(known + 1_000_000, &format!("e{known}"), "", &["ship"])]);
+                run.offer(vec![resent(known)]);
             }
             for _ in 0..15 {
                 run.act(&mut random, &mut next);
@@ -368,7 +387,7 @@ fn killed_restarted_asked_again_and_then_cut() {
             // Killed between write and sync, or anywhere else.
             run.disk.inject(Fault { kind: FaultKind::FailedSync, number: 0 });
             next += 1;
-            run.offer(vec![event(next, &format!("e{next}"), "", &["ship"])]);
+            run.offer(vec![offered(next)]);
             run.commit();
             told = run.kill();
             let points: Vec<usize> = (0..=disk.operations()).collect();
