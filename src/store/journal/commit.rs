@@ -311,7 +311,16 @@ impl Shared {
                     writer.roll(spare);
                     Turn::Worked
                 }
-                None => Turn::Idle,
+                None => {
+                    let full = self.inbox().full.clone();
+                    if let Some((why, reply)) = full.and_then(|why| Some((why, writer.give_up()?)))
+                    {
+                        // Whoever asked may have gone away.
+                        drop(reply.send(Err(StoreError::Refusing(why))));
+                        return Turn::Ended;
+                    }
+                    Turn::Idle
+                }
             },
             Ok(Step::Idle) if writer.is_closing() => {
                 if let Some((commit, reply)) = writer.close() {

@@ -1,7 +1,8 @@
 //! The journal under power cuts, kills, damage and full disks. Runs are made from a seed, which a failure prints.
 
+use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -10,7 +11,7 @@ use rand::{RngExt, SeedableRng};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::commit::Turn;
+use super::commit::{Shared, Turn};
 use super::writer::Request;
 use super::{JournalOptions, JournalStore, OpenError, segment};
 use crate::delivery::state::{Status, StepStatus};
@@ -60,9 +61,22 @@ enum Waiting {
 struct Ledger {
     waiting: Vec<Waiting>,
     told: Told,
+    /// Asked for work while a sync is under way.
+    worker: Weak<Shared>,
+    claimed: Vec<Claim>,
 }
 
 impl Ledger {
+    /// A worker that comes now may be given only what no power cut can take back.
+    fn claim(&mut self, operations: usize) {
+        let Some(worker) = self.worker.upgrade() else { return };
+        for claim in worker.claim(1).unwrap_or_default() {
+            let number = claim.state.id.uid.0.as_u128();
+            self.told.versions.push((operations, number, claim.state.version));
+            self.claimed.push(claim);
+        }
+    }
+
     /// Takes down what has been answered by now.
     fn look(&mut self, operations: usize) {
         let told = &mut self.told;
@@ -157,7 +171,10 @@ impl DiskFile for WatchedFile {
         self.file.write_at(offset, bytes)
     }
     fn sync_data(&self) -> io::Result<()> {
-        self.ledger.lock().unwrap().look(self.disk.operations());
+        let mut ledger = self.ledger.lock().unwrap();
+        ledger.look(self.disk.operations());
+        ledger.claim(self.disk.operations());
+        drop(ledger);
         self.file.sync_data()
     }
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
@@ -192,10 +209,11 @@ struct Run {
 impl Run {
     fn start(disk: &MemoryDisk, told: Told) -> Self {
         let disk = disk.clone();
-        let ledger = Arc::new(Mutex::new(Ledger { waiting: Vec::new(), told }));
+        let ledger = Arc::new(Mutex::new(Ledger { told, ..Ledger::default() }));
         let watched = Watched { disk: disk.clone(), ledger: ledger.clone() };
         let store = JournalStore::open_unstarted(Arc::new(watched), small(), world(1).0).unwrap();
         while store.shared.prepare_once() {}
+        ledger.lock().unwrap().worker = Arc::downgrade(&store.shared);
         Self { disk, ledger, store, held: Vec::new() }
     }
 
@@ -235,6 +253,7 @@ impl Run {
 
     /// Does something, as `random` says.
     fn act(&mut self, random: &mut StdRng, next: &mut u128) {
+        self.held.append(&mut self.ledger.lock().unwrap().claimed);
         match random.random_range(0..10) {
             0..4 => {
                 let count = random.random_range(1..4);
@@ -687,4 +706,81 @@ async fn a_folder_of_the_machine_keeps_it_too() {
         &std::fs::metadata(folder.path().join("store/key")).unwrap().permissions(),
     );
     assert_eq!(mode & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn random_work_agrees_with_a_map_over_restarts() {
+    for seed in 0..4 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut disk = MemoryDisk::new();
+        let open = |disk: &MemoryDisk| {
+            JournalStore::open(Arc::new(disk.clone()), small(), world(1).0).unwrap()
+        };
+        let mut store = open(&disk);
+        // id → (uid, body, duplicates, conflicts, version, status)
+        let mut model: BTreeMap<u8, (u128, bool, u64, u64, u64, Status)> = BTreeMap::new();
+        for number in 1..250u128 {
+            match random.random_range(0..10) {
+                0..6 => {
+                    let (id, body) = (random.random_range(0..40), random.random_bool(0.2));
+                    let text = if body { "{\"a\":1}" } else { "{}" };
+                    let offered = event(number, &format!("e{id}"), text, &["ship"]);
+                    let told = store.accept(vec![offered]).await.unwrap().remove(0);
+                    let expected = match model.get_mut(&id) {
+                        None => {
+                            model.insert(id, (number, body, 0, 0, 0, Status::Queued));
+                            Acceptance::Accepted { uid: Uid(Uuid::from_u128(number)) }
+                        }
+                        Some(known) => {
+                            let uid = Uid(Uuid::from_u128(known.0));
+                            if known.1 == body {
+                                known.2 += 1;
+                                Acceptance::Duplicate { uid }
+                            } else {
+                                known.3 += 1;
+                                Acceptance::Conflict { uid }
+                            }
+                        }
+                    };
+                    assert_eq!(told, expected, "seed {seed}, step {number}");
+                }
+                6..9 => {
+                    for claim in store.claim(1).await.unwrap() {
+                        let number = claim.state.id.uid.0.as_u128();
+                        let change = match number % 3 {
+                            0 => attempted(None, StepStatus::Succeeded),
+                            1 => put_off(start()),
+                            _ => ignored(),
+                        };
+                        let known = model.values_mut().find(|known| known.0 == number).unwrap();
+                        assert_eq!(claim.state.version, known.4, "seed {seed}");
+                        (known.4, known.5) = (known.4 + 1, change.transition.status);
+                        let id = claim.state.id.clone();
+                        let version = claim.state.version;
+                        let told =
+                            store.record(&id, claim.fence, version, change, Durability::Synced);
+                        assert!(matches!(told.await, Ok(Recorded::Recorded(_))));
+                    }
+                }
+                _ => {
+                    if random.random_bool(0.5) {
+                        store.close().await.unwrap();
+                    } else {
+                        // Counts of duplicates are not waited for: a look makes them durable.
+                        store.find("e0", None).await.unwrap();
+                    }
+                    drop(store);
+                    disk = disk.after_kill();
+                    store = open(&disk);
+                }
+            }
+        }
+        for (number, _, duplicates, conflicts, version, status) in model.values() {
+            let view = store.event(Uid(Uuid::from_u128(*number))).await.unwrap().unwrap();
+            let state = &view.deliveries[0].state;
+            assert_eq!((view.duplicates, view.conflict_count), (*duplicates, *conflicts));
+            assert_eq!((state.version, state.status), (*version, *status), "seed {seed}");
+        }
+        assert_eq!(store.summary().await.events as usize, model.len());
+    }
 }

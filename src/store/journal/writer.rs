@@ -247,6 +247,11 @@ impl Writer {
         Ok(self.finish(batch))
     }
 
+    /// Ends without having written all: there is no room. Answers who asked for the end, if somebody did.
+    pub(crate) fn give_up(&mut self) -> Option<Reply<()>> {
+        self.closing.take()
+    }
+
     /// The last batch of all. To be called when everything before is durable.
     pub(crate) fn close(&mut self) -> Option<(Commit, Reply<()>)> {
         let reply = self.closing.take()?;
