@@ -196,6 +196,7 @@ pub struct EventRules {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "few, and made once at load")]
 pub enum IdRule {
     Extract(Extraction),
     /// `{ hash: body }`: of the canonical body less `volatile`.
@@ -341,6 +342,7 @@ pub struct Call {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "few, and made once at load")]
 pub enum Success {
     Statuses(Vec<StatusMatch>),
     Condition(Condition),
@@ -363,6 +365,7 @@ impl StatusMatch {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "few, and made once at load")]
 pub enum RetryOn {
     Network,
     Timeout,

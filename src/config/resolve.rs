@@ -137,7 +137,12 @@ steps: [ { name: s, call: { get: https://a.example/ } } ]
             .iter()
             .map(|it| {
                 let text = &loaded.files.get(it.span.file).text;
-                format!("{} {} | {}", it.code.as_str(), it.message, &text[it.span.range()])
+                format!(
+                    "{} {} | {}",
+                    it.code.as_str(),
+                    it.message,
+                    text.get(it.span.range()).unwrap_or_default()
+                )
             })
             .collect();
         assert_eq!(found, expected);

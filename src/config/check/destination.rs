@@ -36,10 +36,7 @@ impl Checker {
                 self.url(url).map(DestinationUrl::Plain)
             }
         });
-        let auth = match node.get("auth") {
-            None => None,
-            Some(auth) => Some(self.auth(auth)),
-        };
+        let auth = node.get("auth").map(|auth| self.auth(auth));
         let idempotency = match node.get("idempotency") {
             None => Some(Idempotency::Unknown),
             Some(it) => match it.as_text().map(|text| text.text.as_str()) {
@@ -66,6 +63,13 @@ impl Checker {
     }
 
     fn auth(&mut self, node: &Node) -> Option<Auth> {
+        if let (None, Some(value)) = (node.get("header"), node.pair("value")) {
+            self.push(
+                Diagnostic::new(Code::InvalidValue, value.key_span, "`value` belongs to `header`")
+                    .help("remove it"),
+            );
+            return None;
+        }
         if let Some(token) = node.get("bearer") {
             return self.secret_ref(token).map(Auth::Bearer);
         }
@@ -82,12 +86,23 @@ impl Checker {
             let user = user.text.clone();
             return Some(Auth::Basic { user, password: self.secret_ref(basic.get("password")?)? });
         }
-        let header = node.get("header")?;
-        let name = self.header_name(&string(header, "name")?, header.get("name")?)?;
-        if !self.free_header(&name, header.get("name")?) {
+        let place = node.get("header")?;
+        let name = self.header_name(&place.as_text()?.text, place)?;
+        if !self.free_header(&name, place) {
             return None;
         }
-        Some(Auth::Header { name, value: self.secret_ref(header.get("value")?)? })
+        let Some(value) = node.get("value") else {
+            self.push(
+                Diagnostic::new(
+                    Code::MissingKey,
+                    place.span,
+                    "`auth` with a `header` needs `value`",
+                )
+                .help("add `value: { env: NAME }`"),
+            );
+            return None;
+        };
+        Some(Auth::Header { name, value: self.secret_ref(value)? })
     }
 
     /// Whether a header may be set at all; one that frames the request may not.

@@ -20,10 +20,7 @@ impl Checker {
         };
         let defaults = self.server_defaults();
         let listen = self.address(node, "listen", defaults.listen);
-        let public_url = match node.get("public_url") {
-            Some(url) => Some(self.url(url)),
-            None => None,
-        };
+        let public_url = node.get("public_url").map(|url| self.url(url));
         let admin = self.admin(node.get("admin"), &defaults.admin);
         let store = match text(node, "store") {
             None => Some(defaults.store),

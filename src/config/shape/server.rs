@@ -125,7 +125,8 @@ static AUTH: Mapping = Mapping {
     keys: &[
         key("bearer", Shape::Mapping(&SECRET_REF), "`Authorization: Bearer SECRET`"),
         key("basic", Shape::Mapping(&BASIC), "`Authorization: Basic`"),
-        key("header", Shape::Mapping(&AUTH_HEADER), "A header of its own."),
+        key("header", Shape::Text, "The name of a header of its own, whose value is `value`."),
+        key("value", Shape::Mapping(&SECRET_REF), "Where the value of `header` is."),
         later("oauth2"),
         later("standard_webhooks"),
         later("mtls"),
@@ -138,15 +139,6 @@ static BASIC: Mapping = Mapping {
     keys: &[
         key("user", Shape::Text, "The user.").required(),
         key("password", Shape::Mapping(&SECRET_REF), "Where the password is.").required(),
-    ],
-    one_of: &[],
-};
-
-static AUTH_HEADER: Mapping = Mapping {
-    name: "a header of `auth`",
-    keys: &[
-        key("name", Shape::Text, "The header's name.").required(),
-        key("value", Shape::Mapping(&SECRET_REF), "Where its value is.").required(),
     ],
     one_of: &[],
 };
