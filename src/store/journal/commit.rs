@@ -274,6 +274,7 @@ impl Shared {
 
     /// The writer's thread.
     pub(super) fn write_until_stopped(&self) {
+        let _end = EndOnPanic(self);
         loop {
             match self.commit_once() {
                 Turn::Worked => {}
@@ -478,6 +479,18 @@ impl Shared {
         }
         .and_then(|()| self.disk.sync_folder())
         .map_err(failed)
+    }
+}
+
+/// A bug in the writer is the end of the store, not a silence.
+struct EndOnPanic<'a>(&'a Shared);
+
+impl Drop for EndOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let why = "the journal's writer panicked".to_owned();
+            self.0.progress.send_modify(|progress| progress.dead = Some(why));
+        }
     }
 }
 

@@ -784,3 +784,26 @@ async fn random_work_agrees_with_a_map_over_restarts() {
         assert_eq!(store.summary().await.events as usize, model.len());
     }
 }
+
+#[test]
+fn a_preparation_that_fails_anywhere_costs_nothing_that_was_taken() {
+    for number in 0..12 {
+        let disk = MemoryDisk::new();
+        let store = driven(&disk, small()).unwrap();
+        disk.inject(Fault { kind: FaultKind::NoSpace, number });
+        let mut taken = 0;
+        for number in 1..=60 {
+            let offered = event(number, &format!("e{number}"), &"x".repeat(700), &["ship"]);
+            match accept(&store, offered) {
+                Some(Ok(_)) => taken += 1,
+                Some(Err(StoreError::Refusing(_))) => while store.shared.prepare_once() {},
+                other => panic!("{other:?}"),
+            }
+        }
+        drop(store);
+        let cut = disk.cut_after(disk.operations(), Cut::Nothing);
+        let store = driven(&cut, small()).unwrap();
+        assert_eq!(store.summary().now_or_never().unwrap().events, taken);
+        assert!(taken >= 58);
+    }
+}

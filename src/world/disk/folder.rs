@@ -89,7 +89,12 @@ impl Disk for FolderDisk {
         File::open(&self.root)?.sync_all()?;
         // The folder itself may be new.
         match self.root.canonicalize()?.parent() {
-            Some(parent) => File::open(parent)?.sync_all(),
+            Some(parent) => match File::open(parent) {
+                Ok(parent) => parent.sync_all(),
+                // Whoever may not read the parent did not make the folder in it either.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+                Err(error) => Err(error),
+            },
             None => Ok(()),
         }
     }
