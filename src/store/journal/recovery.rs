@@ -15,7 +15,7 @@ use crate::world::disk::Disk;
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error(
-        "the data folder {place} is in use by another router; stop that one, or set `store.path` to another folder"
+        "the data folder {place} is in use by another router; stop that one, or set `store` in router.yaml to another folder"
     )]
     Locked { place: String },
     #[error("cannot {action} in the data folder {place}: {source}")]
