@@ -85,7 +85,7 @@ fn step<'a>(event: &'a Json, name: &str) -> &'a Json {
         .unwrap_or_else(|| panic!("no step {name} in {event:#}"))
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_signed_webhook_becomes_one_finished_action_and_nothing_else_gets_in() {
     let downstream = downstream().await;
     let router = Router::start(&folder(&downstream, ORDERS), ENV);
@@ -176,7 +176,7 @@ async fn one_signed_webhook_becomes_one_finished_action_and_nothing_else_gets_in
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sixty_four_senders_of_one_event_at_once_make_one_event() {
     let downstream = downstream().await;
     let router = Router::start(&folder(&downstream, ORDERS), ENV);
@@ -194,7 +194,7 @@ async fn sixty_four_senders_of_one_event_at_once_make_one_event() {
     assert_eq!(downstream.requests_to(&Method::POST, "/shipments").len(), 1);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_events_of_one_order_at_once_make_one_shipment_where_the_downstream_ignores_keys() {
     let downstream = downstream().await;
     downstream.keys(Keys::Ignored);
@@ -223,7 +223,7 @@ async fn two_events_of_one_order_at_once_make_one_shipment_where_the_downstream_
 
 /// The downstream does the work but its answer is lost; the provider resends three times; the process is killed and
 /// started again in between: one shipment, one receipt, one key.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_answer_resends_and_a_kill_still_make_one_shipment() {
     let downstream = downstream().await;
     downstream.script(Method::POST, "/shipments", [Reply::WorkThenDie, Reply::WorkThenHang]);
@@ -270,7 +270,7 @@ async fn a_lost_answer_resends_and_a_kill_still_make_one_shipment() {
     assert_eq!(downstream.requests().len(), 4);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_succeed_goes_to_review_with_its_reason_and_comes_back_by_replay() {
     let downstream = downstream().await;
     let folder = folder(&downstream, ORDERS);
@@ -343,7 +343,7 @@ async fn what_cannot_succeed_goes_to_review_with_its_reason_and_comes_back_by_re
 
 /// The route is mended and the router restarted: what was queued goes on by the revision that it started with, what is
 /// replayed takes the new one.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_delivery_keeps_its_revision_until_it_is_replayed() {
     let downstream = downstream().await;
     let folder = folder(&downstream, ORDERS);
@@ -376,7 +376,7 @@ async fn a_delivery_keeps_its_revision_until_it_is_replayed() {
     assert_eq!(downstream.requests_to(&Method::POST, "/receipts").len(), 1);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bad_configuration_never_runs() {
     let downstream = downstream().await;
     let folder = folder(&downstream, &ORDERS.replace("fields.order }}\"", "fields.ordre }}\""));
@@ -395,7 +395,7 @@ async fn a_bad_configuration_never_runs() {
     assert!(!folder.store().exists(), "a refused configuration touched the disk");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_router_on_the_same_folder_is_refused() {
     let downstream = downstream().await;
     let folder = folder(&downstream, ORDERS);
@@ -411,7 +411,7 @@ async fn a_second_router_on_the_same_folder_is_refused() {
 }
 
 /// SIGTERM: the call in flight is finished and recorded, nothing is repeated afterwards.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_graceful_stop_finishes_what_is_in_flight() {
     let downstream = downstream().await;
     let slow = Duration::from_millis(500);
@@ -431,5 +431,6 @@ async fn a_graceful_stop_finishes_what_is_in_flight() {
 
     let router = Router::start(&folder, ENV);
     router.event_when("evt_stop", "succeeded").await;
-    assert_eq!(downstream.requests().len(), 2, "a finished call was repeated");
+    let log = log.join("\n");
+    assert_eq!(downstream.requests().len(), 2, "a finished call was repeated\n{log}");
 }

@@ -92,7 +92,7 @@ impl Router {
             for line in stderr.lines().map_while(Result::ok) {
                 if let Some(addresses) = addresses(&line) {
                     // The receiver goes once it has what it needs.
-                    drop(found.send(addresses));
+                    found.send(addresses).ok();
                 }
                 lines.push(line);
             }

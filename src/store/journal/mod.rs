@@ -81,6 +81,8 @@ impl JournalStore {
         world: World,
     ) -> Result<Self, OpenError> {
         let mut store = Self::open_unstarted(disk, options, world)?;
+        // With one spare it takes events from the start. Without room it starts, too, and refuses them until there is.
+        store.shared.prepare_once();
         for (name, work) in [
             ("journal-writer", Shared::write_until_stopped as fn(&Shared)),
             ("journal-spares", Shared::prepare_until_stopped),
