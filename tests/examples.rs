@@ -161,6 +161,19 @@ fn every_configuration_is_clean_and_every_sample_has_its_case() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
+/// The first YAML of the README is a whole route, and so it is a clean one.
+#[test]
+fn the_route_of_the_readme_is_clean() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let (_, rest) = readme.split_once("```yaml\n").expect("the README shows a route");
+    let (route, _) = rest.split_once("```").unwrap();
+    let mut files = Files::new("");
+    files.add("routes/store-orders.yaml", route);
+    let loaded = router::config::check::load(files);
+    let shown = human::render(&loaded.files, &loaded.diagnostics, false);
+    assert!(loaded.set.is_some() && loaded.diagnostics.is_empty(), "{shown}");
+}
+
 /// The repository's own folder and those of `examples/` that hold routes.
 fn configurations() -> Vec<String> {
     let mut found = vec![".".to_owned()];

@@ -20,7 +20,7 @@ use crate::world::World;
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
 /// The store is dead; no other end of this process has this code.
 const EXIT_STORE_DEAD: u8 = 70;
-/// As a shell says of a process that a second Ctrl-C ended.
+/// As a shell says of a process that Ctrl-C ended.
 const EXIT_AT_ONCE: i32 = 130;
 /// SIGXFSZ, which Linux numbers 25 on all but one architecture.
 const FILE_TOO_LARGE: i32 = 25;
@@ -35,7 +35,11 @@ pub async fn run(Args {}: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let _handled = signal(SignalKind::from_raw(FILE_TOO_LARGE))?;
     let Some(live) = load(&global.location(), &Process) else { return Ok(ExitCode::from(1)) };
 
-    let mut running = Running::start(live, World::real()).await?;
+    let mut running = tokio::select! {
+        running = Running::start(live, World::real()) => running?,
+        // Nothing was promised to anybody yet; reading a long journal need not be waited for.
+        () = stop.next() => std::process::exit(EXIT_AT_ONCE),
+    };
     tracing::info!(ingress = %running.ingress, admin = %running.admin, "listening");
     tokio::select! {
         () = stop.next() => {}

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Write;
+use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 
@@ -23,7 +24,9 @@ pub fn init(format: Format) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let installed = match format {
-        Format::Human => lines.with_target(false).try_init(),
+        Format::Human => {
+            lines.with_target(false).with_ansi(std::io::stderr().is_terminal()).try_init()
+        }
         Format::Json => lines.json().flatten_event(true).with_current_span(false).try_init(),
     };
     // The only error is that a subscriber is installed already.

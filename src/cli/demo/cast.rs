@@ -183,6 +183,8 @@ pub(super) fn write_configuration(folder: &Path, downstream: SocketAddr) -> anyh
 pub(super) fn invitation(running: &Running, folder: &Path, report: &Report) -> String {
     let (admin, ingress) = (running.admin, running.ingress);
     let folder = folder.display();
+    let router = std::env::current_exe().unwrap_or_else(|_| "router".into());
+    let router = router.display();
     let event = report.event_id();
     format!(
         "\nThe router is still up. In another terminal:\n\n  \
@@ -190,7 +192,7 @@ pub(super) fn invitation(running: &Running, folder: &Path, report: &Report) -> S
          curl http://{admin}/metrics\n  \
          curl -i http://{ingress}/hooks/store -d '{{}}'      # unsigned: 401, nothing is stored\n  \
          SHOPIFY_WEBHOOK_SECRET={SECRET} \\\n    \
-         router -C {folder} send store-orders --to http://{ingress}/hooks/store --duplicate 2\n\n\
+         {router} -C {folder} send store-orders --to http://{ingress}/hooks/store --duplicate 2\n\n\
          Ctrl-C ends it.\n"
     )
 }
