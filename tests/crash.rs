@@ -7,6 +7,9 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,7 +18,6 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use router::simulate::downstream::{Downstream, Keys, Reply};
 use router::world::clock::SystemClock;
-use rustix::process::{Resource, Rlimit};
 use serde_json::{Value as Json, json};
 use support::provider::{Notification, now};
 use support::{Folder, PATIENCE, Router, client};
@@ -180,34 +182,40 @@ async fn killed_at_25_random_moments_nothing_acknowledged_is_lost_and_nothing_fi
     );
 }
 
-/// A limit on file sizes stands for a full disk: segments cannot be prepared any more.
+/// The store on a small volume of its own, mounted where only this router sees it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_refuses_new_events_and_recovers_by_itself() {
     let downstream = Downstream::start(Arc::new(SystemClock::start())).await.expect("a port");
     downstream.always(Method::POST, "/ship", |_| Reply::json(201, &json!({ "id": "shp" })));
-    let folder = folder(&downstream, "");
-    let router = Router::start(&folder, ENV);
+    let folder = folder(&downstream, "limits: { min_free_disk: 1MiB }");
+    std::fs::create_dir(folder.store()).expect("the folder is writable");
+    let mut command = Command::new("unshare");
+    command.args(["--map-root-user", "--mount", "sh", "-c"]);
+    command.arg("mount -t tmpfs -o size=256m tmpfs \"$0\" && exec \"$@\"");
+    command.arg(folder.store()).arg(env!("CARGO_BIN_EXE_router"));
+    if !can_mount() {
+        assert!(std::env::var_os("CI").is_none(), "CI must be able to mount a small volume");
+        eprintln!(
+            "SKIPPED: this machine lets nobody mount a small volume, so a full disk was not tried for real"
+        );
+        return;
+    }
+    let router = Router::start_by(command, &folder, ENV);
     let (client, url) = (client(), router.url("/hooks/orders"));
-    let pid = rustix::process::Pid::from_raw(i32::try_from(router.pid()).expect("a pid"))
-        .expect("not zero");
-    let unlimited = rustix::process::getrlimit(Resource::Fsize);
-    let limit = |bytes: Rlimit| {
-        rustix::process::prlimit(Some(pid), Resource::Fsize, bytes).expect("our child")
-    };
 
-    limit(Rlimit { current: Some(4096), maximum: unlimited.maximum });
+    // Somebody else fills the volume; removing that file later makes room.
+    let ballast = Path::new("/proc").join(router.pid().to_string()).join("root");
+    let ballast = ballast.join(folder.store().strip_prefix("/").expect("absolute")).join("ballast");
+    fill(&ballast);
+
     let mut acknowledged = Vec::new();
     let refused = tokio::time::timeout(PATIENCE, async {
         for number in 0.. {
             let id = format!("evt_{number}");
             let Notification { body, signature } = notification(&id, 1_000_000);
-            let answer = client
-                .post(&url)
-                .header("stripe-signature", signature)
-                .body(body)
-                .send()
-                .await
-                .expect("an answer");
+            let sent =
+                client.post(&url).header("stripe-signature", signature).body(body).send().await;
+            let answer = sent.expect("an answer");
             match answer.status().as_u16() {
                 200 => acknowledged.push(id),
                 503 => {
@@ -221,6 +229,7 @@ async fn a_full_disk_refuses_new_events_and_recovers_by_itself() {
     })
     .await
     .expect("a full disk is noticed");
+    assert!(acknowledged.len() > 5, "it was refused before the disk was full");
     assert!(router.event(&refused).await.is_none(), "a refused event is there");
     let ready =
         client.get(format!("http://{}/readyz", router.admin)).send().await.expect("an answer");
@@ -231,21 +240,38 @@ async fn a_full_disk_refuses_new_events_and_recovers_by_itself() {
         router.event_when(id, "succeeded").await;
     }
 
-    limit(unlimited);
+    std::fs::remove_file(&ballast).expect("it was made above");
     let again = notification("evt_after", 10);
     let recovered = tokio::time::timeout(PATIENCE, async {
         while again.send(&client, &url).await.expect("an answer") != 200 {}
     });
     recovered.await.expect("it recovers by itself");
     router.event_when("evt_after", "succeeded").await;
+    let (status, log) = router.stop();
+    assert!(status.success(), "{log:?}");
+}
 
-    router.kill();
-    let router = Router::start(&folder, ENV);
-    for id in &acknowledged {
-        assert_eq!(
-            router.event(id).await.expect("acknowledged")["processing"]["status"],
-            "succeeded"
-        );
+fn can_mount() -> bool {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut command = Command::new("unshare");
+    command
+        .args(["--map-root-user", "--mount", "mount", "-t", "tmpfs", "tmpfs"])
+        .arg(folder.path());
+    command.status().is_ok_and(|status| status.success())
+}
+
+/// Writes until no byte fits.
+fn fill(path: &Path) {
+    let mut file = std::fs::File::create(path).expect("the volume is seen through the process");
+    let mut block = vec![1; 1 << 20];
+    loop {
+        match file.write_all(&block) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::StorageFull && block.len() > 1 => {
+                block.truncate(block.len() / 2);
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::StorageFull => return,
+            Err(error) => panic!("cannot fill the volume: {error}"),
+        }
     }
-    assert!(router.event(&refused).await.is_none());
 }

@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use http::header::{ALLOW, CONNECTION, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING};
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use tokio::sync::Semaphore;
 use url::Url;
 
@@ -44,11 +44,22 @@ struct Refusal {
     reason: &'static str,
     /// For the log. Never a secret, never an expected value.
     detail: String,
+    /// The body, or a part of it, was not read: it stands between this request and the next, so the connection ends.
+    unread: bool,
 }
 
 impl Refusal {
     fn new(status: StatusCode, reason: &'static str) -> Self {
-        Self { status, reason, detail: String::new() }
+        Self { status, reason, detail: String::new(), unread: false }
+    }
+
+    fn unread(status: StatusCode, reason: &'static str) -> Self {
+        Self { unread: true, ..Self::new(status, reason) }
+    }
+
+    fn because(mut self, detail: String) -> Self {
+        self.detail = detail;
+        self
     }
 }
 
@@ -85,7 +96,7 @@ impl Front {
             })
         };
         // What comes after a chunked body is read by nobody else's idea of where it ended.
-        if chunked || answer.status() == StatusCode::REQUEST_TIMEOUT {
+        if chunked {
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         head.expect_next();
@@ -95,11 +106,15 @@ impl Front {
     /// Finds the source, and answers for it.
     async fn route(&self, request: Request<Incoming>) -> Answer {
         let table = self.table();
+        let has_body = !request.body().is_end_stream();
         let Some((source, parts)) = table.find(request.uri().path()) else {
-            return self.refuse(None, Refusal::new(StatusCode::NOT_FOUND, "unknown_path"));
+            let mut refusal = Refusal::new(StatusCode::NOT_FOUND, "unknown_path");
+            refusal.unread = has_body;
+            return self.refuse(None, refusal);
         };
         if !source.methods.contains(request.method()) {
-            let refusal = Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed");
+            let mut refusal = Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed");
+            refusal.unread = has_body;
             let mut answer = self.refuse(Some(&source.name), refusal);
             let names: Vec<&str> = source.methods.iter().map(http::Method::as_str).collect();
             if let Ok(allowed) = HeaderValue::from_str(&names.join(", ")) {
@@ -158,7 +173,7 @@ impl Front {
             new_event(source, table.routes(&source.name), &verified, uid).map_err(|refused| {
                 match refused {
                     Refused::Malformed(detail) => {
-                        Refusal { status: StatusCode::BAD_REQUEST, reason: "malformed", detail }
+                        Refusal::new(StatusCode::BAD_REQUEST, "malformed").because(detail)
                     }
                     Refused::MissingId => Refusal::new(StatusCode::BAD_REQUEST, "missing_id"),
                 }
@@ -183,7 +198,7 @@ impl Front {
             None => {
                 let detail = "the store answered nothing".to_owned();
                 let status = StatusCode::SERVICE_UNAVAILABLE;
-                return Err(Refusal { status, reason: "store_dead", detail });
+                return Err(Refusal::new(status, "store_dead").because(detail));
             }
         }
         metrics.ack_latency(self.clock().monotonic().saturating_sub(started));
@@ -210,6 +225,9 @@ impl Front {
         if refusal.status == StatusCode::SERVICE_UNAVAILABLE {
             answer.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_S);
         }
+        if refusal.unread {
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         answer
     }
 }
@@ -223,10 +241,10 @@ fn respond(source: &Source) -> Answer {
 
 fn no_body(fault: Fault) -> Refusal {
     match fault {
-        Fault::TooLarge => Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
-        Fault::TooSlow => Refusal::new(StatusCode::REQUEST_TIMEOUT, "slow_body"),
-        Fault::NoRoom => Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "no_memory"),
-        Fault::Broken => Refusal::new(StatusCode::BAD_REQUEST, "broken_body"),
+        Fault::TooLarge => Refusal::unread(StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
+        Fault::TooSlow => Refusal::unread(StatusCode::REQUEST_TIMEOUT, "slow_body"),
+        Fault::NoRoom => Refusal::unread(StatusCode::SERVICE_UNAVAILABLE, "no_memory"),
+        Fault::Broken => Refusal::unread(StatusCode::BAD_REQUEST, "broken_body"),
     }
 }
 
@@ -236,7 +254,7 @@ fn not_stored(error: StoreError) -> Refusal {
         StoreError::Dead(_) => "store_dead",
         StoreError::Corrupt(_) => "store_corrupt",
     };
-    Refusal { status: StatusCode::SERVICE_UNAVAILABLE, reason, detail: error.to_string() }
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, reason).because(error.to_string())
 }
 
 /// The URL that the sender was given: the source's own, or the server's and the path as it came.
