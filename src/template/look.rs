@@ -142,14 +142,6 @@ impl<'n> Looker<'n> {
                 "`do` is not part of templates here".to_owned(),
                 None,
             ),
-            // Features of minijinja that other crates of a build may turn on.
-            #[allow(unreachable_patterns, reason = "which statements exist depends on features")]
-            _ => self.fault(
-                FaultKind::Syntax,
-                Span::default(),
-                "macros, blocks and includes are not part of templates here".to_owned(),
-                Some("templates know `if`, `for`, `set`, `with` and `filter`".to_owned()),
-            ),
         }
     }
 
