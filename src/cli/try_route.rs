@@ -19,6 +19,8 @@ use crate::envelope::Envelope;
 use crate::extract::{Input, map_fields};
 use crate::ingress::event::{Refused, new_event};
 use crate::name::{DeliveryId, Uid};
+use crate::render::context::event_context;
+use crate::render::key::{derived_key, explicit_key};
 use crate::render::{self, Shown};
 use crate::secret::SecretRef;
 use crate::simulate::provider::Provider;
@@ -164,7 +166,7 @@ fn steps(
 ) -> anyhow::Result<()> {
     let payload = envelope.body_kind.payload(&envelope.body).map_err(anyhow::Error::msg)?;
     let id = DeliveryId { uid: envelope.uid, route: route.name.clone() };
-    let mut context = render::event_context(
+    let mut context = event_context(
         envelope,
         &payload,
         route,
@@ -237,10 +239,10 @@ fn steps(
                 continue;
             }
             Some(Err(error)) => Err(error),
-            None | Some(Ok(true)) => render::explicit_key(step, &context).and_then(|key| {
+            None | Some(Ok(true)) => explicit_key(step, &context).and_then(|key| {
                 let key = key.or_else(|| {
                     (step.call.method != http::Method::GET).then(|| IdempotencyKey {
-                        text: render::derived_key(key_base, &route.name, &step.name, None, 1),
+                        text: derived_key(key_base, &route.name, &step.name, None, 1),
                         explicit: false,
                     })
                 });

@@ -19,6 +19,7 @@ use crate::delivery::outcome::{Outcome, OutcomeClass};
 use crate::delivery::state::{
     Attempt, AttemptResult, Entry, IdempotencyKey, KeyClaim, StepState, StepStatus, What,
 };
+use crate::render::key::{derived_key, explicit_key};
 use crate::render::{self, OutgoingRequest};
 use crate::store::{self, Change, Durability, KeyHolder, Recorded};
 use crate::telemetry::AttemptEnd;
@@ -176,15 +177,14 @@ impl Owner<'_> {
         if let Some(key) = &state.key {
             return Ok(Some(key.clone()));
         }
-        if let Some(key) = render::explicit_key(step, context)? {
+        if let Some(key) = explicit_key(step, context)? {
             return Ok(Some(key));
         }
         if step.call.method == Method::GET {
             return Ok(None);
         }
         let base = &self.state.key_base;
-        let text =
-            render::derived_key(base, &route.name, &step.name, state.element, state.generation);
+        let text = derived_key(base, &route.name, &step.name, state.element, state.generation);
         Ok(Some(IdempotencyKey { text, explicit: false }))
     }
 

@@ -22,7 +22,7 @@ use crate::delivery::state::{
 use crate::envelope::Envelope;
 use crate::extract::{Input, map_fields};
 use crate::name::DeliveryId;
-use crate::render;
+use crate::render::context::event_context;
 use crate::store::{Change, Claim, Durability, Fence, Recorded, StoreError};
 use crate::telemetry::log;
 use crate::template::context::Context;
@@ -150,7 +150,7 @@ impl Owner<'_> {
                 return Ok(None);
             }
         };
-        let mut context = render::event_context(
+        let mut context = event_context(
             &self.envelope,
             &payload,
             route,

@@ -52,8 +52,19 @@ impl Context {
         context
     }
 
+    /// Headers, of the event and of a response, are found in any case.
     pub fn set(&mut self, root: &'static str, value: &Json) {
-        let mut cell = Cell::from_json(value);
+        let mut cell = match (root, value) {
+            ("headers", _) => Cell::any_case(value),
+            ("response", Json::Object(members)) => {
+                Cell::object(members.iter().map(|(name, json)| {
+                    let any_case = name == "headers";
+                    let cell = if any_case { Cell::any_case(json) } else { Cell::from_json(json) };
+                    (Arc::from(name.as_str()), cell)
+                }))
+            }
+            _ => Cell::from_json(value),
+        };
         if STRICT_ROOTS.contains(&root) {
             cell = Value::from_object(Strict { root, members: cell }).into();
         }

@@ -2,6 +2,7 @@
 //! remember the number behind each value that a float cannot hold.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use minijinja::value::{Enumerator, Object, ObjectRepr, Value, ValueKind};
@@ -40,9 +41,31 @@ impl Cell {
                 let index = (entries.len() > LINEAR_MAX).then(|| {
                     entries.iter().enumerate().map(|(at, (key, _))| (key.clone(), at)).collect()
                 });
-                Value::from_object(DataMap { entries, index }).into()
+                Value::from_object(DataMap { entries, index, any_case: false }).into()
             }
         }
+    }
+
+    /// An object whose members are found whatever the case of their names; where two differ in case alone, the first
+    /// counts.
+    pub(super) fn any_case(json: &Json) -> Self {
+        let Json::Object(members) = json else { return Self::from_json(json) };
+        let mut entries: Vec<(Arc<str>, Cell)> = Vec::with_capacity(members.len());
+        let mut index = HashMap::with_capacity(members.len());
+        for (name, value) in members {
+            let name: Arc<str> = Arc::from(name.to_ascii_lowercase());
+            if let Entry::Vacant(free) = index.entry(name.clone()) {
+                free.insert(entries.len());
+                entries.push((name, Cell::from_json(value)));
+            }
+        }
+        Value::from_object(DataMap { entries, index: Some(index), any_case: true }).into()
+    }
+
+    /// The members by name, as an object; some of them not made of JSON.
+    pub(super) fn object(entries: impl IntoIterator<Item = (Arc<str>, Cell)>) -> Self {
+        let entries = entries.into_iter().collect();
+        Value::from_object(DataMap { entries, index: None, any_case: false }).into()
     }
 
     /// The member or element, without passing through a float.
@@ -93,10 +116,14 @@ fn from_number(number: &Number) -> Cell {
 pub(super) struct DataMap {
     entries: Vec<(Arc<str>, Cell)>,
     index: Option<HashMap<Arc<str>, usize>>,
+    /// Names are in lower case and asked for in any.
+    any_case: bool,
 }
 
 impl DataMap {
     fn get(&self, name: &str) -> Option<&Cell> {
+        let folded = self.any_case.then(|| name.to_ascii_lowercase());
+        let name = folded.as_deref().unwrap_or(name);
         let at = match &self.index {
             Some(index) => *index.get(name)?,
             None => self.entries.iter().position(|(key, _)| **key == *name)?,

@@ -1,4 +1,8 @@
-//! Route + fields → the request as it will leave.
+//! A checked step and what its templates read → the request as it will leave, with its redacted likeness. Refuses to
+//! know the network; the destination's `auth` is added by `call`.
+
+pub mod context;
+pub mod key;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,15 +10,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use jiff::Timestamp;
-use serde_json::{Map, Value as Json, json};
+use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 use url::Url;
 
 use crate::config::{Call, Destination, DestinationUrl, Idempotency, Resolved, Route, Step};
 use crate::delivery::state::IdempotencyKey;
-use crate::envelope::Envelope;
-use crate::name::{Lane, RouteName, StepName};
+use crate::name::Lane;
 use crate::template::body::BodyTemplate;
 use crate::template::context::Context;
 use crate::template::{RenderError, Template};
@@ -317,93 +319,5 @@ fn lane_of(url: &Url) -> Lane {
     Lane::from(format!("{}://{host}:{port}", url.scheme()))
 }
 
-/// The step's explicit key; `None` where the step names none (then the key is derived).
-pub fn explicit_key(step: &Step, context: &Context) -> Result<Option<IdempotencyKey>, RenderError> {
-    let Some(template) = &step.idempotency_key else { return Ok(None) };
-    let fail = |message: &str| RenderError {
-        message: message.to_owned(),
-        expression: template.text().to_owned(),
-    };
-    match template.render_text(context)? {
-        None => Err(fail("a key cannot be left out")),
-        Some(text) if text.trim().is_empty() => Err(fail("the key is empty")),
-        Some(text) => Ok(Some(IdempotencyKey { text: sendable(text), explicit: true })),
-    }
-}
-
-const KEY_BYTES_MAX: usize = 255;
-
-/// A key that every destination can take: visible ASCII of at most 255 bytes, else its SHA-256.
-fn sendable(text: String) -> String {
-    let safe = text.bytes().all(|b| (0x21..=0x7e).contains(&b) || b == b' ')
-        && text.trim().len() == text.len();
-    if safe && text.len() <= KEY_BYTES_MAX { text } else { hex::encode(Sha256::digest(text)) }
-}
-
-/// The key of a step that names none. Generation n > 1 is the first key followed by `~n`.
-pub fn derived_key(
-    key_base: &str,
-    route: &RouteName,
-    step: &StepName,
-    element: Option<u32>,
-    generation: u32,
-) -> String {
-    let mut hash = Sha256::new();
-    let element = element.map_or_else(String::new, |element| element.to_string());
-    for part in [key_base, route.as_str(), step.as_str(), &element] {
-        hash.update((part.len() as u64).to_be_bytes());
-        hash.update(part);
-    }
-    let first = hex::encode(hash.finalize());
-    if generation > 1 { format!("{first}~{generation}") } else { first }
-}
-
-/// Roots `event payload headers query path env secrets delivery`; the engine adds fields, steps, response and
-/// idempotency_key.
-pub fn event_context(
-    envelope: &Envelope,
-    payload: &Json,
-    route: &Route,
-    resolved: &Resolved,
-    delivery_id: &str,
-    attempt: u32,
-    now: Timestamp,
-) -> Context {
-    let mut context = Context::new(now, delivery_id);
-    context.set(
-        "event",
-        &json!({
-            "id": envelope.event_id.as_str(),
-            "type": envelope.event_type,
-            "source": envelope.source.as_str(),
-            "occurred_at": envelope.occurred_at.map(|at| at.to_string()),
-            "received_at": envelope.received_at.to_string(),
-        }),
-    );
-    context.set("payload", payload);
-    context.set("headers", &object(&envelope.headers));
-    context.set("query", &object(&envelope.query));
-    context.set("path", &object(&envelope.path));
-    context.set("delivery", &json!({ "id": delivery_id, "attempt": attempt }));
-    context.set("%correlation", &json!({ "id": envelope.correlation_id.as_str() }));
-    let env = route.env.iter().map(|(name, var)| {
-        let value = resolved.env.get(&var.variable).or(var.default.as_ref());
-        (name.clone(), value.map_or(Json::Null, |value| Json::from(value.as_str())))
-    });
-    context.set("env", &Json::Object(env.collect()));
-    for (name, reference) in &route.secrets {
-        if let Some(value) = resolved.secret(reference) {
-            context.set_secret(name, value.clone());
-        }
-    }
-    context
-}
-
-/// Name → value; of a repeated name the first counts.
-fn object(pairs: &[(String, String)]) -> Json {
-    let mut out = Map::with_capacity(pairs.len());
-    for (name, value) in pairs {
-        out.entry(name.as_str()).or_insert_with(|| Json::from(value.as_str()));
-    }
-    Json::Object(out)
-}
+#[cfg(test)]
+mod tests;
