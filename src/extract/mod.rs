@@ -340,3 +340,6 @@ pub fn map_fields(
     }
     Ok(mapped)
 }
+
+#[cfg(test)]
+mod tests;
