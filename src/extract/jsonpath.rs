@@ -234,7 +234,7 @@ fn check_function(function: &TestFunction) -> Result<(), String> {
     let singular = |argument: &FnArg, name: &str| match argument {
         FnArg::Literal(_) => Ok(()),
         FnArg::Test(test) => match &**test {
-            Test::RelQuery(segments) if segments.iter().all(|s| single(s)) => Ok(()),
+            Test::RelQuery(segments) if segments.iter().all(single) => Ok(()),
             Test::AbsQuery(query) if query.segments.iter().all(single) => Ok(()),
             Test::Function(inner) if inner.is_comparable() => check_function(inner),
             Test::RelQuery(_) | Test::AbsQuery(_) | Test::Function(_) => {

@@ -9,7 +9,7 @@ use minijinja::{Error, ErrorKind};
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 
-use super::value::{Cell, PathKey};
+use super::value::{self, PathKey};
 use crate::secret::SecretValue;
 
 /// Cheap to clone: values are converted once and shared.
@@ -24,7 +24,7 @@ pub(super) const UUID: &str = "%uuid";
 
 #[derive(Clone, Debug)]
 struct Roots {
-    values: Vec<(&'static str, Cell)>,
+    values: Vec<(&'static str, Value)>,
     secrets: Arc<BTreeMap<String, SecretValue>>,
     redacted: bool,
     now: Timestamp,
@@ -54,24 +54,23 @@ impl Context {
 
     /// Headers, of the event and of a response, are found in any case.
     pub fn set(&mut self, root: &'static str, value: &Json) {
-        let mut cell = match (root, value) {
-            ("headers", _) => Cell::any_case(value),
+        let mut data = match (root, value) {
+            ("headers", _) => value::any_case(value),
             ("response", Json::Object(members)) => {
-                Cell::object(members.iter().map(|(name, json)| {
-                    let any_case = name == "headers";
-                    let cell = if any_case { Cell::any_case(json) } else { Cell::from_json(json) };
-                    (Arc::from(name.as_str()), cell)
+                value::object(members.iter().map(|(name, json)| {
+                    let of = if name == "headers" { value::any_case } else { value::from_json };
+                    (Arc::from(name.as_str()), of(json))
                 }))
             }
-            _ => Cell::from_json(value),
+            _ => value::from_json(value),
         };
         if STRICT_ROOTS.contains(&root) {
-            cell = Value::from_object(Strict { root, members: cell }).into();
+            data = Value::from_object(Strict { root, members: data });
         }
         let roots = Arc::make_mut(&mut self.roots);
         match roots.values.iter_mut().find(|(name, _)| *name == root) {
-            Some((_, old)) => *old = cell,
-            None => roots.values.push((root, cell)),
+            Some((_, old)) => *old = data,
+            None => roots.values.push((root, data)),
         }
     }
 
@@ -90,8 +89,8 @@ impl Context {
 
     /// A text beneath a root, where there is one.
     pub(crate) fn text(&self, root: &str, key: &str) -> Option<String> {
-        let cell = self.lookup(root, &[PathKey::Name(key.to_owned())]).ok()?;
-        cell.value.as_str().map(str::to_owned)
+        let found = self.lookup(root, &[PathKey::Name(key.to_owned())]).ok()?;
+        found.as_str().map(str::to_owned)
     }
 
     pub(super) fn is_redacted(&self) -> bool {
@@ -104,24 +103,9 @@ impl Context {
     }
 
     /// The value at a path, exact; missing data is `none`.
-    pub(super) fn lookup(&self, root: &str, keys: &[PathKey]) -> Result<Cell, String> {
-        let Some(mut cell) = self.roots.root(root) else {
-            return Err(format!("`{root}` is not known here"));
-        };
-        for key in keys {
-            let strict = match (cell.value.downcast_object_ref::<Strict>(), key) {
-                (Some(strict), PathKey::Name(name)) => Some((strict, name)),
-                _ => None,
-            };
-            cell = match strict {
-                Some((strict, name)) if !strict.has(name) => {
-                    return Err(format!("`{}` has no `{name}`", strict.root));
-                }
-                Some((strict, _)) => strict.members.member(key),
-                None => cell.member(key),
-            };
-        }
-        Ok(cell)
+    pub(super) fn lookup(&self, root: &str, keys: &[PathKey]) -> Result<Value, String> {
+        let found = self.roots.root(root).ok_or_else(|| format!("`{root}` is not known here"))?;
+        keys.iter().try_fold(found, |value, key| step(&value, key))
     }
 
     /// `text` without the value of any secret.
@@ -136,12 +120,12 @@ impl Context {
 }
 
 impl Roots {
-    fn root(&self, name: &str) -> Option<Cell> {
+    fn root(&self, name: &str) -> Option<Value> {
         if name == "secrets" {
             let secrets = Secrets { values: self.secrets.clone(), redacted: self.redacted };
-            return Some(Value::from_object(secrets).into());
+            return Some(Value::from_object(secrets));
         }
-        self.values.iter().find(|(root, _)| *root == name).map(|(_, cell)| cell.clone())
+        self.values.iter().find(|(root, _)| *root == name).map(|(_, value)| value.clone())
     }
 }
 
@@ -159,8 +143,19 @@ impl Object for Roots {
                 bytes.copy_from_slice(&digest[..16]);
                 Some(Value::from(uuid::Builder::from_custom_bytes(bytes).into_uuid().to_string()))
             }
-            _ => self.root(key).map(|cell| cell.value),
+            _ => self.root(key),
         }
+    }
+}
+
+/// One step of a path: a missing name is an error, missing data is `none`.
+pub(super) fn step(value: &Value, key: &PathKey) -> Result<Value, String> {
+    match (value.downcast_object_ref::<Strict>(), key) {
+        (Some(strict), PathKey::Name(name)) if !strict.has(name) => {
+            Err(format!("`{}` has no `{name}`", strict.root))
+        }
+        (Some(strict), _) => Ok(value::member(&strict.members, key)),
+        (None, _) => Ok(value::member(value, key)),
     }
 }
 
@@ -170,12 +165,12 @@ const STRICT_ROOTS: [&str; 5] = ["fields", "steps", "env", "event", "delivery"];
 #[derive(Debug)]
 struct Strict {
     root: &'static str,
-    members: Cell,
+    members: Value,
 }
 
 impl Strict {
     fn has(&self, name: &str) -> bool {
-        self.members.value.get_attr(name).is_ok_and(|value| !value.is_undefined())
+        self.members.get_attr(name).is_ok_and(|value| !value.is_undefined())
     }
 }
 
@@ -185,14 +180,14 @@ impl Object for Strict {
     }
 
     fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Value> {
-        match self.members.value.get_attr(key) {
+        match self.members.get_attr(key) {
             Ok(value) if !value.is_undefined() => Some(value),
             Ok(_) | Err(_) => Some(unknown(self.root, key)),
         }
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
-        match self.members.value.try_iter() {
+        match self.members.try_iter() {
             Ok(keys) => Enumerator::Values(keys.collect()),
             Err(_) => Enumerator::Empty,
         }

@@ -5,15 +5,13 @@ use std::sync::LazyLock;
 use minijinja::value::{Rest, Value};
 use minijinja::{Environment, Error, ErrorKind, State, UndefinedBehavior};
 
-use super::context::{NOW, UUID};
+use super::context::{NOW, UUID, step};
 use super::filters;
-use super::value::{text_of, to_json};
+use super::lower::{GET, ITEMS, PLAIN, TEXT};
+use super::value::{PathKey, items, plain, text_of, to_json};
 
 /// Instructions, bytes and list slots that one rendering may cost.
 const FUEL: u64 = 2_000_000;
-
-/// Missing data becomes `none`; put by the compiler around chains.
-pub(super) const OR_NONE: &str = "__or_none";
 
 pub(super) const FILTERS: [&str; 55] = [
     "abs",
@@ -127,16 +125,14 @@ pub(super) static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(||
         env.remove_filter(name);
     }
     env.set_formatter(|out, _, value| {
-        let text = to_json(&value.clone().into()).and_then(|json| text_of(&json));
+        let text = to_json(value).and_then(|json| text_of(&json));
         let text = text.map_err(|why| Error::new(ErrorKind::InvalidOperation, why))?;
         out.write_str(&text).map_err(Error::from)
     });
-    env.add_filter(
-        OR_NONE,
-        |value: &Value| {
-            if value.is_undefined() { Value::from(()) } else { value.clone() }
-        },
-    );
+    env.add_filter(GET, get);
+    env.add_filter(PLAIN, plain);
+    env.add_filter(ITEMS, items);
+    env.add_filter(TEXT, argument_text);
     env.add_test("none", |value: &Value| value.is_none() || value.is_undefined());
     env.add_filter("default", default);
     env.add_filter("d", default);
@@ -156,6 +152,15 @@ pub(super) fn syntax() -> minijinja::syntax::SyntaxConfig {
         .expect("the default delimiters with another newline rule are a valid syntax")
 }
 
+fn get(value: &Value, key: &Value) -> Result<Value, Error> {
+    let found = match (key.as_str(), key.as_i64()) {
+        (Some(name), _) => step(value, &PathKey::Name(name.to_owned())),
+        (None, Some(at)) => step(value, &PathKey::Index(at)),
+        (None, None) => Ok(plain(&value.get_item(key).unwrap_or_default())),
+    };
+    found.map_err(|why| Error::new(ErrorKind::UndefinedError, why))
+}
+
 /// `default(x)` replaces `none` too; `default(x, true)` also what is false.
 fn default(value: &Value, args: Rest<Value>) -> Result<Value, Error> {
     if args.len() > 2 {
@@ -171,7 +176,7 @@ fn default(value: &Value, args: Rest<Value>) -> Result<Value, Error> {
 
 /// For filters: the argument's text, where `none` has none.
 pub(super) fn argument_text(value: &Value) -> Result<String, Error> {
-    to_json(&value.clone().into())
+    to_json(value)
         .and_then(|json| text_of(&json))
         .map_err(|why| Error::new(ErrorKind::InvalidOperation, why))
 }

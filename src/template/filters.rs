@@ -5,24 +5,30 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::tz::TimeZone;
 use minijinja::value::{Kwargs, Value};
-use minijinja::{Environment, Error, ErrorKind};
+use minijinja::{Environment, Error, ErrorKind, State};
+use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 
 use super::environment::argument_text;
-use super::value::to_json;
+use super::lower::{FIRST, LAST};
+use super::shorten;
+use super::value::{OUTPUT_BYTES_MAX, PathKey, is_data_list, member, text_of, to_json};
 
 pub(super) fn add(env: &mut Environment<'static>) {
     env.add_filter("urlencode", |value: &Value| {
         Ok::<_, Error>(super::url::encode(&argument_text(value)?))
     });
     env.add_filter("tojson", |value: &Value| {
-        to_json(&value.clone().into()).map(|json| json.to_string()).map_err(refuse)
+        to_json(value).map(|json| json.to_string()).map_err(refuse)
     });
     env.add_filter("string", |value: &Value| argument_text(value));
     env.add_filter("b64encode", |value: &Value| {
         Ok::<_, Error>(STANDARD.encode(argument_text(value)?))
     });
     env.add_filter("b64decode", b64decode);
+    env.add_filter("join", join);
+    env.add_filter(FIRST, |state: &mut State, value: &Value| end(state, value, 0, "first"));
+    env.add_filter(LAST, |state: &mut State, value: &Value| end(state, value, -1, "last"));
     env.add_filter("sha256", |value: &Value| {
         Ok::<_, Error>(hex::encode(Sha256::digest(argument_text(value)?)))
     });
@@ -45,6 +51,32 @@ pub(super) fn add(env: &mut Environment<'static>) {
 
 fn refuse(why: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidOperation, why.into())
+}
+
+/// Of data the exact element; of what the engine made, what the engine says, at its price.
+fn end(state: &mut State, value: &Value, at: i64, engine: &str) -> Result<Value, Error> {
+    if is_data_list(value) {
+        return Ok(member(value, &PathKey::Index(at)));
+    }
+    state.apply_filter(engine, std::slice::from_ref(value))
+}
+
+/// The texts of a list, as JSON spells them; `none` has none.
+fn join(value: &Value, separator: Option<String>) -> Result<String, Error> {
+    let separator = separator.unwrap_or_default();
+    let texts = match to_json(value).map_err(refuse)? {
+        Json::Array(items) => items.iter().map(text_of).collect::<Result<Vec<_>, _>>(),
+        Json::Null => return Err(refuse("the value is none, not a list")),
+        Json::String(text) => Ok(text.chars().map(String::from).collect()),
+        other => return Err(refuse(format!("{} is not a list", shorten(&other.to_string())))),
+    };
+    let texts = texts.map_err(refuse)?;
+    let bytes =
+        texts.iter().map(String::len).sum::<usize>() + separator.len().saturating_mul(texts.len());
+    if bytes > OUTPUT_BYTES_MAX {
+        return Err(refuse("the text is too large"));
+    }
+    Ok(texts.join(&separator))
 }
 
 /// Standard or URL-safe alphabet, padded or not; the result must be text.
@@ -73,7 +105,7 @@ fn timestamp(value: &Value, format: Option<String>, kwargs: Kwargs) -> Result<St
     kwargs.assert_all_used()?;
     let zone =
         TimeZone::get(&zone).map_err(|_| refuse(format!("there is no time zone `{zone}`")))?;
-    let json = to_json(&value.clone().into()).map_err(refuse)?;
+    let json = to_json(value).map_err(refuse)?;
     let at = super::time::read(&json, None, None)
         .ok_or_else(|| refuse("the value is not a time (RFC 3339, RFC 2822, Unix s or ms)"))?;
     let zoned = at.to_zoned_datetime(zone);

@@ -1,5 +1,5 @@
-//! A static look at a parsed template: which names it reads, whether they, its filters, tests and functions exist, and
-//! where missing data must become `none`. Refuses to know values.
+//! A static look at a parsed template: which names it reads, whether they, its filters, tests and functions
+//! exist. Refuses to know values.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -11,8 +11,6 @@ use super::environment::{FILTERS, FUNCTIONS, TESTS};
 use super::names::{Fault, FaultKind, Names, Reads};
 use super::value::PathKey;
 
-/// Roots beneath which a missing key is `none`, at any depth.
-const DATA_ROOTS: [&str; 6] = ["payload", "headers", "query", "path", "item", "response"];
 /// Filters that may stand only at the end of an expression, since they say what becomes of it.
 const LAST_ONLY: [&str; 2] = ["optional", "raw_url"];
 
@@ -21,8 +19,6 @@ const LAST_ONLY: [&str; 2] = ["optional", "raw_url"];
 pub(super) struct Look {
     pub(super) faults: Vec<Fault>,
     pub(super) reads: Reads,
-    /// Chains into data, to be wrapped so that a missing one is `none`.
-    pub(super) chains: Vec<Range<usize>>,
 }
 
 pub(super) struct Looker<'n> {
@@ -287,15 +283,6 @@ impl<'n> Looker<'n> {
         // A postfix knows where it ends, but not where its chain starts.
         for (_, span) in &mut keys {
             span.start_offset = root.span().start_offset;
-        }
-        let lenient = match known {
-            "steps" => keys.len() > 1,
-            _ => DATA_ROOTS.contains(&known) && !keys.is_empty(),
-        };
-        if let Some((_, span)) = keys.last()
-            && lenient
-        {
-            self.found.chains.push(range(*span));
         }
         self.members(known, root.span(), &keys);
     }

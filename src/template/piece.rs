@@ -5,15 +5,16 @@ use std::ops::Range;
 
 use minijinja::machinery::ast::{CallArg, Expr};
 use minijinja::machinery::{Token, parse, parse_expr, tokenize};
-use minijinja::{Environment, Expression};
+use minijinja::{Environment, Expression, Value};
 use serde_json::Value as Json;
 
 use super::RenderError;
 use super::context::Context;
-use super::environment::{ENVIRONMENT, OR_NONE, syntax};
+use super::environment::{ENVIRONMENT, syntax};
 use super::look::{Looker, plain_path};
+use super::lower;
 use super::names::{Fault, FaultKind, Names, Reads};
-use super::value::{Cell, OUTPUT_BYTES_MAX, PathKey, short, text_of, to_json};
+use super::value::{OUTPUT_BYTES_MAX, PathKey, short, text_of, to_json};
 
 const TEXT_BYTES_MAX: usize = 16 << 10;
 /// Tokens of one `{{ }}` or `{% %}`: bounds how deep an expression can nest.
@@ -42,7 +43,7 @@ enum How {
     Path {
         root: String,
         keys: Vec<PathKey>,
-        default: Option<Cell>,
+        default: Option<Value>,
     },
     Engine(Expression<'static, 'static>),
 }
@@ -55,19 +56,19 @@ impl std::fmt::Debug for Compiled {
 
 impl Compiled {
     pub(super) fn eval(&self, context: &Context) -> Result<Json, RenderError> {
-        let cell = match &self.how {
+        let value = match &self.how {
             How::Path { root, keys, default } => {
                 let found = context.lookup(root, keys);
-                found.map(|cell| match default {
-                    Some(other) if cell.value.is_none() => other.clone(),
-                    _ => cell,
+                found.map(|value| match default {
+                    Some(other) if value.is_none() => other.clone(),
+                    _ => value,
                 })
             }
             How::Engine(expression) => {
-                expression.eval(context.value()).map(Cell::from).map_err(|error| short(&error))
+                expression.eval(context.value()).map_err(|error| short(&error))
             }
         };
-        cell.and_then(|cell| to_json(&cell)).map_err(|message| self.error(message))
+        value.and_then(|value| to_json(&value)).map_err(|message| self.error(message))
     }
 
     /// `None`: left out.
@@ -277,9 +278,8 @@ fn compile(
     let how = match plain(value) {
         Some(path) => path,
         None => {
-            let wrapped = or_none(inner, found.chains);
             let expression = ENVIRONMENT
-                .compile_expression_owned(wrapped)
+                .compile_expression_owned(lower::expression(&expr))
                 .map_err(|error| vec![syntax_fault(short(&error), range.clone())])?;
             How::Engine(expression)
         }
@@ -296,29 +296,10 @@ fn plain(expr: &Expr<'_>) -> Option<How> {
     let (root, keys) = plain_path(filter.expr.as_ref()?)?;
     match (filter.name, filter.args.as_slice()) {
         ("default" | "d", [CallArg::Pos(Expr::Const(other))]) => {
-            Some(How::Path { root, keys, default: Some(other.value.clone().into()) })
+            Some(How::Path { root, keys, default: Some(other.value.clone()) })
         }
         _ => None,
     }
-}
-
-/// The text with every chain into data made `none` where it ends in nothing.
-fn or_none(text: &str, mut chains: Vec<Range<usize>>) -> String {
-    chains.sort_by_key(|range| (range.start, std::cmp::Reverse(range.end)));
-    // Closings and openings by place; ranges nest or are apart, as expressions do.
-    let mut out = String::with_capacity(text.len() + chains.len() * 16);
-    for (at, c) in text.char_indices().map(|(at, c)| (at, Some(c))).chain([(text.len(), None)]) {
-        for _ in chains.iter().filter(|range| range.end == at) {
-            out.push_str(" | ");
-            out.push_str(OR_NONE);
-            out.push(')');
-        }
-        for _ in chains.iter().filter(|range| range.start == at) {
-            out.push('(');
-        }
-        out.extend(c);
-    }
-    out
 }
 
 fn cut_blocks(text: &str, names: &Names) -> Result<Cut, Vec<Fault>> {
@@ -333,7 +314,7 @@ fn cut_blocks(text: &str, names: &Names) -> Result<Cut, Vec<Fault>> {
     }
     let mut environment = ENVIRONMENT.clone();
     environment
-        .add_template_owned(BLOCKS_NAME, or_none(text, found.chains))
+        .add_template_owned(BLOCKS_NAME, lower::template(&tree))
         .map_err(|error| vec![syntax_fault(short(&error), whole)])?;
     let blocks = Blocks { environment, text: text.to_owned() };
     Ok(Cut { body: Body::Blocks(Box::new(blocks)), reads: found.reads })

@@ -15,81 +15,112 @@ const DEPTH_MAX: usize = 128;
 /// Bytes of one rendered value or text.
 pub(super) const OUTPUT_BYTES_MAX: usize = 8 << 20;
 
-/// A template value and, for a decimal, the exact number that it came from.
-#[derive(Clone, Debug)]
-pub(super) struct Cell {
-    pub(super) value: Value,
-    pub(super) exact: Option<Number>,
+/// A number that a float may not spell as it came. Data gives a float of it to those who compute, and itself to those
+/// who only show it, so that no operator ever meets it.
+#[derive(Debug)]
+struct Decimal {
+    number: Number,
+    float: f64,
 }
 
-impl Cell {
-    pub(super) fn from_json(json: &Json) -> Self {
-        match json {
-            Json::Null => Value::from(()).into(),
-            Json::Bool(flag) => Value::from(*flag).into(),
-            Json::String(text) => Value::from(text.as_str()).into(),
-            Json::Number(number) => from_number(number),
-            Json::Array(items) => {
-                let items = items.iter().map(Cell::from_json).collect();
-                Value::from_object(DataList { items }).into()
-            }
-            Json::Object(members) => {
-                let entries: Vec<(Arc<str>, Cell)> = members
-                    .iter()
-                    .map(|(key, value)| (Arc::from(key.as_str()), Cell::from_json(value)))
-                    .collect();
-                let index = (entries.len() > LINEAR_MAX).then(|| {
-                    entries.iter().enumerate().map(|(at, (key, _))| (key.clone(), at)).collect()
-                });
-                Value::from_object(DataMap { entries, index, any_case: false }).into()
-            }
+impl Object for Decimal {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Plain
+    }
+
+    fn is_true(self: &Arc<Self>) -> bool {
+        self.float != 0.0
+    }
+
+    fn render(self: &Arc<Self>, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.number.as_str())
+    }
+}
+
+pub(super) fn from_json(json: &Json) -> Value {
+    match json {
+        Json::Null => Value::from(()),
+        Json::Bool(flag) => Value::from(*flag),
+        Json::String(text) => Value::from(text.as_str()),
+        Json::Number(number) => from_number(number),
+        Json::Array(items) => {
+            Value::from_object(DataList { items: items.iter().map(from_json).collect() })
         }
-    }
-
-    /// An object whose members are found whatever the case of their names; where two differ in case alone, the first
-    /// counts.
-    pub(super) fn any_case(json: &Json) -> Self {
-        let Json::Object(members) = json else { return Self::from_json(json) };
-        let mut entries: Vec<(Arc<str>, Cell)> = Vec::with_capacity(members.len());
-        let mut index = HashMap::with_capacity(members.len());
-        for (name, value) in members {
-            let name: Arc<str> = Arc::from(name.to_ascii_lowercase());
-            if let Entry::Vacant(free) = index.entry(name.clone()) {
-                free.insert(entries.len());
-                entries.push((name, Cell::from_json(value)));
-            }
-        }
-        Value::from_object(DataMap { entries, index: Some(index), any_case: true }).into()
-    }
-
-    /// The members by name, as an object; some of them not made of JSON.
-    pub(super) fn object(entries: impl IntoIterator<Item = (Arc<str>, Cell)>) -> Self {
-        let entries = entries.into_iter().collect();
-        Value::from_object(DataMap { entries, index: None, any_case: false }).into()
-    }
-
-    /// The member or element, without passing through a float.
-    pub(super) fn member(&self, key: &PathKey) -> Cell {
-        let found = match key {
-            PathKey::Name(name) => match self.value.downcast_object_ref::<DataMap>() {
-                Some(map) => map.get(name).cloned(),
-                None => self.value.get_attr(name).ok().map(Cell::from),
-            },
-            PathKey::Index(at) => match self.value.downcast_object_ref::<DataList>() {
-                Some(list) => list.at(*at).cloned(),
-                None => self.value.get_item(&Value::from(*at)).ok().map(Cell::from),
-            },
-        };
-        match found {
-            Some(cell) if !cell.value.is_undefined() => cell,
-            Some(_) | None => Value::from(()).into(),
+        Json::Object(members) => {
+            object(members.iter().map(|(key, value)| (Arc::from(key.as_str()), from_json(value))))
         }
     }
 }
 
-impl From<Value> for Cell {
-    fn from(value: Value) -> Self {
-        Self { value, exact: None }
+fn from_number(number: &Number) -> Value {
+    let text = number.as_str();
+    match text.parse::<i128>() {
+        // `-0` is the one integer text that a number does not give back.
+        Ok(integer) if text != "-0" => Value::from(integer),
+        Ok(_) | Err(_) => {
+            let float = text.parse().unwrap_or(f64::NAN);
+            Value::from_object(Decimal { number: number.clone(), float })
+        }
+    }
+}
+
+/// An object of these members.
+pub(super) fn object(entries: impl Iterator<Item = (Arc<str>, Value)>) -> Value {
+    let entries: Vec<_> = entries.collect();
+    let index = (entries.len() > LINEAR_MAX)
+        .then(|| entries.iter().enumerate().map(|(at, (key, _))| (key.clone(), at)).collect());
+    Value::from_object(DataMap { entries, index, any_case: false })
+}
+
+/// An object whose members are found whatever the case of their names; where two differ in case alone, the first
+/// counts.
+pub(super) fn any_case(json: &Json) -> Value {
+    let Json::Object(members) = json else { return from_json(json) };
+    let mut entries: Vec<(Arc<str>, Value)> = Vec::with_capacity(members.len());
+    let mut index = HashMap::with_capacity(members.len());
+    for (name, value) in members {
+        let name: Arc<str> = Arc::from(name.to_ascii_lowercase());
+        if let Entry::Vacant(free) = index.entry(name.clone()) {
+            free.insert(entries.len());
+            entries.push((name, from_json(value)));
+        }
+    }
+    Value::from_object(DataMap { entries, index: Some(index), any_case: true })
+}
+
+/// The member or element, exact; nothing there is `none`.
+pub(super) fn member(value: &Value, key: &PathKey) -> Value {
+    let found = match key {
+        PathKey::Name(name) => match value.downcast_object_ref::<DataMap>() {
+            Some(map) => map.get(name).cloned(),
+            None => value.get_attr(name).ok(),
+        },
+        PathKey::Index(at) => match value.downcast_object_ref::<DataList>() {
+            Some(list) => list.at(*at).cloned(),
+            None => value.get_item(&Value::from(*at)).ok(),
+        },
+    };
+    found.filter(|value| !value.is_undefined()).unwrap_or_else(|| Value::from(()))
+}
+
+pub(super) fn is_data_list(value: &Value) -> bool {
+    value.downcast_object_ref::<DataList>().is_some()
+}
+
+/// A value to compute with.
+pub(super) fn plain(value: &Value) -> Value {
+    match value.downcast_object_ref::<Decimal>() {
+        Some(decimal) => Value::from(decimal.float),
+        None if value.is_undefined() => Value::from(()),
+        None => value.clone(),
+    }
+}
+
+/// The elements of a list of data, exact; anything else as it is.
+pub(super) fn items(value: &Value) -> Value {
+    match value.downcast_object_ref::<DataList>() {
+        Some(list) => Value::from(list.items.clone()),
+        None => value.clone(),
     }
 }
 
@@ -100,35 +131,24 @@ pub(super) enum PathKey {
     Index(i64),
 }
 
-fn from_number(number: &Number) -> Cell {
-    let text = number.as_str();
-    if let Ok(integer) = text.parse::<i128>() {
-        // `-0` is the one integer text that a number does not give back.
-        let exact = (text == "-0").then(|| number.clone());
-        return Cell { value: Value::from(integer), exact };
-    }
-    let value = text.parse::<f64>().map_or_else(|_| Value::from(text), Value::from);
-    Cell { value, exact: Some(number.clone()) }
-}
-
 /// An object in its own order; a missing key is `none`.
 #[derive(Debug)]
 pub(super) struct DataMap {
-    entries: Vec<(Arc<str>, Cell)>,
+    entries: Vec<(Arc<str>, Value)>,
     index: Option<HashMap<Arc<str>, usize>>,
     /// Names are in lower case and asked for in any.
     any_case: bool,
 }
 
 impl DataMap {
-    fn get(&self, name: &str) -> Option<&Cell> {
+    fn get(&self, name: &str) -> Option<&Value> {
         let folded = self.any_case.then(|| name.to_ascii_lowercase());
         let name = folded.as_deref().unwrap_or(name);
         let at = match &self.index {
             Some(index) => *index.get(name)?,
             None => self.entries.iter().position(|(key, _)| **key == *name)?,
         };
-        self.entries.get(at).map(|(_, cell)| cell)
+        self.entries.get(at).map(|(_, value)| value)
     }
 }
 
@@ -140,7 +160,7 @@ impl Object for DataMap {
     fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Value> {
         // Absent stays undefined here, so that `in` and comparisons see the true members; the compiler turns it into
         // `none` where it is read.
-        self.get(key).map(|cell| cell.value.clone())
+        self.get(key).map(plain)
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
@@ -154,11 +174,11 @@ impl Object for DataMap {
 
 #[derive(Debug)]
 pub(super) struct DataList {
-    items: Vec<Cell>,
+    items: Vec<Value>,
 }
 
 impl DataList {
-    fn at(&self, at: i64) -> Option<&Cell> {
+    fn at(&self, at: i64) -> Option<&Value> {
         let at = if at < 0 { at.checked_add(i64::try_from(self.items.len()).ok()?)? } else { at };
         self.items.get(usize::try_from(at).ok()?)
     }
@@ -170,7 +190,7 @@ impl Object for DataList {
     }
 
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        self.items.get(key.as_usize()?).map(|cell| cell.value.clone())
+        self.items.get(key.as_usize()?).map(plain)
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
@@ -178,21 +198,21 @@ impl Object for DataList {
     }
 }
 
-/// The JSON of a cell, exact where nothing was computed.
-pub(super) fn to_json(cell: &Cell) -> Result<Json, String> {
+/// The JSON of a value, exact where nothing was computed.
+pub(super) fn to_json(value: &Value) -> Result<Json, String> {
     let mut left = OUTPUT_BYTES_MAX;
-    convert(cell, 0, &mut left)
+    convert(value, 0, &mut left)
 }
 
-fn convert(cell: &Cell, depth: usize, left: &mut usize) -> Result<Json, String> {
+fn convert(value: &Value, depth: usize, left: &mut usize) -> Result<Json, String> {
     if depth > DEPTH_MAX {
         return Err(format!("a value is nested deeper than {DEPTH_MAX} levels"));
     }
     spend(left, 16)?;
-    if let Some(number) = &cell.exact {
-        return Ok(Json::Number(number.clone()));
+    if let Some(decimal) = value.downcast_object_ref::<Decimal>() {
+        spend(left, decimal.number.as_str().len())?;
+        return Ok(Json::Number(decimal.number.clone()));
     }
-    let value = &cell.value;
     if let Some(map) = value.downcast_object_ref::<DataMap>() {
         let mut out = Map::with_capacity(map.entries.len());
         for (key, member) in &map.entries {
@@ -217,7 +237,7 @@ fn convert(cell: &Cell, depth: usize, left: &mut usize) -> Result<Json, String> 
         ValueKind::Seq | ValueKind::Iterable => {
             let items = value.try_iter().map_err(|error| short(&error))?;
             let items = items.checked().map(|item| match item {
-                Ok(item) => convert(&item.into(), depth + 1, left),
+                Ok(item) => convert(&item, depth + 1, left),
                 Err(error) => Err(short(&error)),
             });
             items.collect::<Result<_, _>>().map(Json::Array)
@@ -228,10 +248,10 @@ fn convert(cell: &Cell, depth: usize, left: &mut usize) -> Result<Json, String> 
                 let member = value.get_item(&key).map_err(|error| short(&error))?;
                 let name = match key.as_str() {
                     Some(name) => name.to_owned(),
-                    None => text_of(&to_json(&key.into())?)?,
+                    None => text_of(&to_json(&key)?)?,
                 };
                 spend(left, name.len())?;
-                out.insert(name, convert(&member.into(), depth + 1, left)?);
+                out.insert(name, convert(&member, depth + 1, left)?);
             }
             Ok(Json::Object(out))
         }
