@@ -61,6 +61,8 @@ pub(crate) struct Router {
     pub(crate) ingress: SocketAddr,
     pub(crate) admin: SocketAddr,
     log: Option<JoinHandle<Vec<String>>>,
+    /// Made once: making one takes longer than most answers.
+    api: reqwest::Client,
 }
 
 impl Router {
@@ -99,7 +101,7 @@ impl Router {
             lines
         });
         match listening.recv_timeout(PATIENCE) {
-            Ok((ingress, admin)) => Self { child, ingress, admin, log: Some(log) },
+            Ok((ingress, admin)) => Self { child, ingress, admin, log: Some(log), api: client() },
             Err(_) => {
                 drop(child.kill());
                 drop(child.wait());
@@ -154,7 +156,8 @@ impl Router {
 
     /// `GET /api/v1/events/{id}`; `None` while it is not known.
     pub(crate) async fn event(&self, id: &str) -> Option<Json> {
-        let answer = client()
+        let answer = self
+            .api
             .get(format!("http://{}/api/v1/events/{id}", self.admin))
             .send()
             .await
@@ -187,7 +190,8 @@ impl Router {
 
     /// The text of `/metrics`.
     pub(crate) async fn metrics(&self) -> String {
-        let answer = client()
+        let answer = self
+            .api
             .get(format!("http://{}/metrics", self.admin))
             .send()
             .await
