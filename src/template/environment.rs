@@ -7,8 +7,8 @@ use minijinja::{Environment, Error, ErrorKind, State, UndefinedBehavior};
 
 use super::context::{NOW, UUID, step};
 use super::filters;
-use super::lower::{GET, ITEMS, PLAIN, TEXT};
-use super::value::{PathKey, items, plain, text_of, to_json};
+use super::lower::{GET, ITEMS, PLAIN, SCALAR, TEXT};
+use super::value::{PathKey, is_scalar, items, plain, text_of, to_json};
 
 /// Instructions, bytes and list slots that one rendering may cost.
 const FUEL: u64 = 2_000_000;
@@ -133,6 +133,14 @@ pub(super) static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(||
     env.add_filter(PLAIN, plain);
     env.add_filter(ITEMS, items);
     env.add_filter(TEXT, argument_text);
+    env.add_filter(SCALAR, |value: &Value| match is_scalar(value) {
+        true => Ok(value.clone()),
+        false => {
+            let why =
+                "a namespace keeps texts, numbers and booleans; lists and objects it does not";
+            Err(Error::new(ErrorKind::InvalidOperation, why))
+        }
+    });
     env.add_test("none", |value: &Value| value.is_none() || value.is_undefined());
     env.add_filter("default", default);
     env.add_filter("d", default);

@@ -117,6 +117,11 @@ impl<'n> Looker<'n> {
             }),
             Stmt::Set(set) => {
                 self.expr(&set.expr);
+                if !matches!(set.target, Expr::GetAttr(_)) && names_a_member(&set.target) {
+                    let help = Some("set one after the other".to_owned());
+                    let message = "a member of a namespace is set by itself".to_owned();
+                    self.fault(FaultKind::Syntax, set.span(), message, help);
+                }
                 self.declare(&set.target);
             }
             Stmt::SetBlock(set) => {
@@ -375,6 +380,15 @@ impl<'n> Looker<'n> {
         });
         self.fault(FaultKind::UnknownName, span, format!("`{root}` has no `{name}`"), help);
         false
+    }
+}
+
+fn names_a_member(target: &Expr<'_>) -> bool {
+    match target {
+        Expr::GetAttr(_) => true,
+        Expr::List(list) => list.items.iter().any(names_a_member),
+        Expr::Tuple(tuple) => tuple.items.iter().any(names_a_member),
+        _ => false,
     }
 }
 

@@ -17,6 +17,8 @@ pub(super) const ITEMS: &str = "__items";
 /// The text of a value; `none` has none.
 pub(super) const TEXT: &str = "__text";
 
+/// What a namespace may keep over the turns of a loop: no list or object, since those could nest without end.
+pub(super) const SCALAR: &str = "__scalar";
 /// `first` and `last`, exact.
 pub(super) const FIRST: &str = "__first";
 pub(super) const LAST: &str = "__last";
@@ -142,7 +144,12 @@ impl Lower {
                 self.open("{% set", set.span());
                 self.target(&set.target);
                 self.push(" = ");
-                self.expr(&set.expr, Use::Kept);
+                match &set.target {
+                    Expr::GetAttr(_) => {
+                        self.piped(SCALAR, |lower| lower.expr(&set.expr, Use::Kept))
+                    }
+                    _ => self.expr(&set.expr, Use::Kept),
+                }
                 self.push(" %}");
             }
             Stmt::SetBlock(set) => {

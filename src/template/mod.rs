@@ -1,4 +1,14 @@
 //! Templates and conditions: compiled at load, strict, native types, bounded. The only place that knows minijinja.
+//!
+//! A number that is only shown keeps the text that it came with: `19.90` stays `19.90` through a path, `if`/`else`,
+//! `default`, `or`, `set`, a loop, `first`, `last`, `~`, `join` and the literals of lists and objects. Operators, tests
+//! and all other filters compute: with exact integers of up to 128 bits, and with 64-bit floats, so `19.90 * 2` is
+//! `39.8`. Sums of money are computed in whole numbers: `amount | minor_units(2)` is exact or an error, and `money(2)`
+//! leads back.
+//!
+//! Texts spell values as JSON does, in `{{ }}`, `~` and `join` alike; `none` has no text. A header is found in any case
+//! of its name, and one that came several times reads as its first; the extraction `{ header: NAME, all: true }` has
+//! them all. A namespace keeps texts, numbers and booleans.
 
 pub mod body;
 pub mod context;

@@ -320,3 +320,106 @@ proptest! {
         }
     }
 }
+
+/// Rendered for this payload.
+fn render_for(text: &str, payload: &Json) -> String {
+    let template = match Template::compile(text, &names()) {
+        Ok(template) => template,
+        Err(faults) => return format!("fault: {}", faults[0].message),
+    };
+    let mut context = context();
+    context.set("payload", payload);
+    match template.render(&context) {
+        Ok(Some(json)) => json.to_string(),
+        Ok(None) => "left out".to_owned(),
+        Err(error) => format!("error: {error}"),
+    }
+}
+
+#[test]
+fn members_win_over_whatever_the_engine_calls_so() {
+    for name in ["items", "keys", "values", "get", "__class__", "__get", "length", "loop", "self"] {
+        let text = format!("{{{{ payload.{name} }}}}");
+        let in_engine = format!("{{{{ payload.{name} if true else 1 }}}}");
+        for text in [text, in_engine] {
+            assert_eq!(render_for(&text, &json!({ name: "mine" })), "\"mine\"", "{text}");
+            assert_eq!(render_for(&text, &json!({})), "null", "{text}");
+            assert_eq!(render_for(&text, &json!([1])), "null", "{text}");
+            assert_eq!(render_for(&text, &json!("text")), "null", "{text}");
+        }
+    }
+    let odd = json!({ "a b": 1, "": 2, "0": 3, "é\u{0}": 4 });
+    assert_eq!(render_for("{{ payload['a b'] + payload[''] + payload['0'] }}", &odd), "6");
+    assert_eq!(render_for("{{ payload['é\\u0000'] ~ '' }}", &odd), "\"4\"");
+    assert_eq!(render_for("{{ payload[0] }}", &odd), "null");
+}
+
+#[test]
+fn hostile_values_stay_values() {
+    let control = "{{ secrets.token }}{% if x %}\u{0}\u{1b}[31m\r\n\u{202e}\"'<>";
+    let payload = json!({ "text": control });
+    let expected = Json::from(control).to_string();
+    for text in [
+        "{{ payload.text }}",
+        "{{ payload.text ~ '' }}",
+        "{% if true %}{{ payload.text }}{% endif %}",
+    ] {
+        assert_eq!(render_for(text, &payload), expected, "{text}");
+    }
+    let mut deep = json!(1);
+    for _ in 0..120 {
+        deep = json!([deep]);
+    }
+    for text in [
+        "{{ payload }}",
+        "{{ payload == payload }}",
+        "{{ payload ~ '' }}",
+        "{{ payload | tojson }}",
+        "{{ [payload] | unique | length }}",
+    ] {
+        let rendered = render_for(text, &deep);
+        assert!(!rendered.contains("panic"), "{rendered}");
+    }
+    let huge = json!({ "text": "é".repeat(1 << 20), "list": vec![1; 100_000] });
+    for text in [
+        "{% for a in range(90000) %}{{ payload.text }}{% endfor %}",
+        "{{ [payload.text, payload.text, payload.text, payload.text, payload.text] }}",
+        "{{ payload.text ~ payload.text ~ payload.text ~ payload.text ~ payload.text }}",
+        "{{ payload.text | replace('é', payload.text) }}",
+        "{{ payload.list | join(payload.text) }}",
+        "{% for a in payload.list %}{% for b in payload.list %}{% endfor %}{% endfor %}",
+    ] {
+        let rendered = render_for(text, &huge);
+        assert!(rendered.starts_with("error:") && rendered.len() < 1000, "{text}");
+    }
+}
+
+#[test]
+fn greedy_templates_end_soon() {
+    for text in [
+        "{{ range(1000000000) }}",
+        "{{ range(0, 1000000000) | list | length }}",
+        "{{ 'x' * 1000000000 }}",
+        "{{ ('x' * 90000000) * 90000000 }}",
+        "{{ ([1] * 90000000) | last }}",
+        "{{ ([1] * 90000000) | join }}",
+        "{{ ([1] * 90000000) | length | string ~ ([1] * 90000000) }}",
+        "{{ 'x' * 8000000 ~ 'x' * 8000000 }}",
+        "{{ 'x' | indent(900000000) }}",
+        "{{ '%900000000d' | format(1) }}",
+        "{{ [1] | batch(900000000, 0) | list }}",
+        "{{ 2 ** 100000 }}",
+        "{% set ns = namespace(x='x') %}{% for a in range(90000) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}{{ ns.x }}",
+        "{% set ns = namespace(x=[]) %}{% for a in range(90000) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x }}",
+        "{% set ns = namespace(x=1) %}{% set (ns.x, b), c = [[[ns.x], 1], 2] %}{{ ns.x }}",
+        "{% for a in [1] recursive %}{{ loop([1]) }}{% endfor %}",
+        "{{ loop([1]) }}",
+        "{{ uuid(1, 2) * 100000000 }}",
+    ] {
+        let rendered = render(text);
+        let refused = rendered.starts_with("error:") || rendered.starts_with("fault:");
+        assert!(refused && rendered.len() < 1000, "{text}: {}", shorten(&rendered));
+    }
+    let sum = format!("{{{{ {}0 }}}}", "payload.id + ".repeat(90));
+    check(&sum, &(90 * 1001).to_string());
+}

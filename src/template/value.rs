@@ -116,6 +116,11 @@ pub(super) fn plain(value: &Value) -> Value {
     }
 }
 
+/// No list and no object.
+pub(super) fn is_scalar(value: &Value) -> bool {
+    value.as_object().is_none() || value.downcast_object_ref::<Decimal>().is_some()
+}
+
 /// The elements of a list of data, exact; anything else as it is.
 pub(super) fn items(value: &Value) -> Value {
     match value.downcast_object_ref::<DataList>() {
