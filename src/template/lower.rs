@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use minijinja::machinery::Span;
 use minijinja::machinery::ast::{
-    BinOpKind, CallArg, CompareOpKind, Const, Expr, Filter, Stmt, UnaryOpKind,
+    BinOpKind, CallArg, CompareOpKind, Const, Expr, Filter, IfCond, Stmt, UnaryOpKind,
 };
 
 /// The member of a value, exact; nothing there is `none`.
@@ -117,13 +117,7 @@ impl Lower {
             }
             Stmt::IfCond(cond) => {
                 self.open("{% if", cond.span());
-                self.expr(&cond.expr, Use::Computed);
-                self.push(" %}");
-                self.stmts(&cond.true_body);
-                if !cond.false_body.is_empty() {
-                    self.push("{% else %}");
-                    self.stmts(&cond.false_body);
-                }
+                self.branches(cond);
                 self.push("{% endif %}");
             }
             Stmt::WithBlock(with) => {
@@ -172,6 +166,23 @@ impl Lower {
             }
             // The look refuses them before.
             Stmt::AutoEscape(_) | Stmt::Do(_) => {}
+        }
+    }
+
+    fn branches(&mut self, cond: &IfCond<'_>) {
+        self.expr(&cond.expr, Use::Computed);
+        self.push(" %}");
+        self.stmts(&cond.true_body);
+        match cond.false_body.as_slice() {
+            [] => {}
+            [Stmt::IfCond(next)] => {
+                self.open("{% elif", next.span());
+                self.branches(next);
+            }
+            other => {
+                self.push("{% else %}");
+                self.stmts(other);
+            }
         }
     }
 
@@ -393,6 +404,14 @@ impl Lower {
     }
 
     fn filter(&mut self, filter: &Filter<'_>, how: Use) {
+        let of_value = has_value(filter);
+        self.push(if of_value { "(" } else { "" });
+        self.pipeline(filter, how);
+        self.push(if of_value { ")" } else { "" });
+    }
+
+    /// One filter after the other, nested no deeper than they were written.
+    fn pipeline(&mut self, filter: &Filter<'_>, how: Use) {
         let name = filter.name;
         let (operand, args) = if PASSING.contains(&name) {
             (how, how)
@@ -403,12 +422,12 @@ impl Lower {
         };
         // These find an exact number; to compute, it becomes a float like any other.
         let finds = matches!(name, "first" | "last") && how == Use::Computed;
-        let of_value = has_value(filter);
-        self.push(if of_value { "(" } else { "" });
-        if let Some(expr) = &filter.expr {
-            self.expr(expr, operand);
-            self.push("|");
+        match &filter.expr {
+            Some(Expr::Filter(inner)) => self.pipeline(inner, operand),
+            Some(expr) => self.expr(expr, operand),
+            None => {}
         }
+        self.push(if filter.expr.is_some() { "|" } else { "" });
         self.push(match name {
             "first" => FIRST,
             "last" => LAST,
@@ -419,7 +438,6 @@ impl Lower {
             self.push("|");
             self.push(PLAIN);
         }
-        self.push(if of_value { ")" } else { "" });
     }
 
     fn args(&mut self, args: &[CallArg<'_>], how: Use) {

@@ -423,3 +423,12 @@ fn greedy_templates_end_soon() {
     let sum = format!("{{{{ {}0 }}}}", "payload.id + ".repeat(90));
     check(&sum, &(90 * 1001).to_string());
 }
+
+#[test]
+fn what_is_long_does_not_nest() {
+    check(&format!("{{{{ 'a'{} }}}}", " | trim".repeat(180)), "\"a\"");
+    let elifs = "{% elif payload.id == 2 %}b".repeat(180);
+    check(&format!("{{% if false %}}a{elifs}{{% else %}}c{{% endif %}}"), "\"c\"");
+    check(&format!("{{{{ 'a'{} }}}}", " ~ 1".repeat(150)), &format!("\"a{}\"", "1".repeat(150)));
+    check(&format!("{{{{ false{} }}}}", " or payload.flag".repeat(90)), "true");
+}
