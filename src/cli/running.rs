@@ -18,6 +18,7 @@ use crate::config::{Live, Server};
 use crate::engine::{Deps, Ended, Engine};
 use crate::ingress::{self, Ingress};
 use crate::store::Store;
+use crate::store::index::MemoryIndex;
 use crate::store::journal::{JournalOptions, JournalStore};
 use crate::telemetry::Metrics;
 use crate::world::World;
@@ -168,7 +169,8 @@ async fn open(server: &Server, world: &World) -> anyhow::Result<Arc<JournalStore
     let opening = tokio::task::spawn_blocking(move || {
         let disk = FolderDisk::open(&path)
             .with_context(|| format!("cannot open the data folder {}", path.display()))?;
-        Ok::<_, anyhow::Error>(JournalStore::open(Arc::new(disk), options, world)?)
+        let index = Arc::new(MemoryIndex::default());
+        Ok::<_, anyhow::Error>(JournalStore::open(Arc::new(disk), index, options, world)?)
     });
     Ok(Arc::new(opening.await.context("opening the store")??))
 }

@@ -7,6 +7,7 @@ use futures_util::FutureExt;
 use uuid::Uuid;
 
 use super::fixtures::*;
+use super::index::Index;
 use super::journal::{JournalOptions, JournalStore};
 use super::memory::MemoryStore;
 use super::{
@@ -30,12 +31,15 @@ struct Rig {
 async fn on_each(test: impl AsyncFn(&Rig)) {
     let (world, clock) = world(1);
     test(&Rig { store: Arc::new(MemoryStore::with_backlog(world, BACKLOG)), clock }).await;
-    let (world, clock) = self::world(1);
-    let options =
-        JournalOptions { segment_bytes: 16 << 10, backlog_max: BACKLOG, ..Default::default() };
-    let disk = Arc::new(MemoryDisk::new());
-    let store = JournalStore::open(disk, options, world).unwrap();
-    test(&Rig { store: Arc::new(store), clock }).await;
+    // The first keeps all in its open segment. In the second nearly all is sealed, and its index is a liar.
+    let liar = Arc::new(UnreliableIndex::new(1));
+    for (segment_bytes, index) in [(64 << 10, no_index() as Arc<dyn Index>), (4 << 10, liar)] {
+        let (world, clock) = self::world(1);
+        let options = JournalOptions { segment_bytes, backlog_max: BACKLOG, ..Default::default() };
+        let disk = Arc::new(MemoryDisk::new());
+        let store = JournalStore::open(disk, index, options, world).unwrap();
+        test(&Rig { store: Arc::new(store), clock }).await;
+    }
 }
 
 impl Rig {

@@ -182,7 +182,11 @@ fn holder(
             return Ok(Some(Match {
                 original: Original { uid: row.uid, after: row.accepted_number + 1 },
                 body_digest: accepted.body_digest,
-                kept: row.conflicts.iter().map(|(_, digest)| *digest).collect(),
+                kept: row
+                    .repeats
+                    .iter()
+                    .flat_map(|repeats| repeats.conflicts.iter().map(|(_, digest)| *digest))
+                    .collect(),
             }));
         }
     }

@@ -111,6 +111,16 @@ impl Accepted {
             _ => Err(StoreError::Corrupt(format!("no accepted event stands at {at}"))),
         }
     }
+
+    pub(crate) fn envelope(
+        facts: &dyn ReadFacts,
+        at: Position,
+    ) -> Result<Arc<Envelope>, StoreError> {
+        match &*facts.read(at)? {
+            Fact::Accepted(accepted) => Ok(accepted.envelope.clone()),
+            _ => Err(StoreError::Corrupt(format!("no accepted event stands at {at}"))),
+        }
+    }
 }
 
 impl std::fmt::Display for Position {

@@ -1,13 +1,16 @@
 //! Events and changes for the tests of the stores.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use serde_json::{Map, json};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use super::index::{Index, IndexError, MemoryIndex, PageId};
 use super::{Change, NewDelivery, NewEvent, OnConflict, Operation};
 use crate::delivery::outcome::OutcomeClass;
 use crate::delivery::state::{
@@ -29,6 +32,70 @@ pub(crate) fn world(seed: u64) -> (World, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::at(start()));
     let random = Arc::new(SeededRandom::from_seed(seed));
     (World { clock: clock.clone(), random, spawn: Arc::new(TokioSpawn) }, clock)
+}
+
+/// An index in which nothing stands yet.
+pub(crate) fn no_index() -> Arc<MemoryIndex> {
+    Arc::default()
+}
+
+/// An index that fails, forgets, damages and mixes up pages, by chance.
+pub(crate) struct UnreliableIndex {
+    kept: MemoryIndex,
+    random: Mutex<StdRng>,
+}
+
+impl UnreliableIndex {
+    pub(crate) fn new(seed: u64) -> Self {
+        let random = Mutex::new(StdRng::seed_from_u64(seed));
+        Self { kept: MemoryIndex::default(), random }
+    }
+
+    fn fails(&self) -> Result<(), IndexError> {
+        match self.random.lock().unwrap().random_bool(0.1) {
+            true => Err(IndexError("broken on purpose".into())),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Index for UnreliableIndex {
+    fn put_pages(&self, segment: u64, pages: &[(PageId, Bytes)]) -> Result<(), IndexError> {
+        self.fails()?;
+        self.kept.put_pages(segment, pages)
+    }
+
+    fn get_page(&self, id: PageId) -> Result<Option<Bytes>, IndexError> {
+        self.fails()?;
+        let mut random = self.random.lock().unwrap();
+        let wrong = match random.random_range(0..8) {
+            0 => return Ok(None),
+            1 => PageId { segment: id.segment + 1, ..id },
+            2 => PageId { sequence: id.sequence + 1, ..id },
+            _ => id,
+        };
+        let page = self.kept.get_page(wrong)?;
+        Ok(page.map(|page| match random.random_range(0..8) {
+            0 => page.slice(..page.len() / 2),
+            1 => {
+                let mut page = page.to_vec();
+                let at = random.random_range(0..page.len());
+                page[at] ^= 1 << random.random_range(0..8);
+                page.into()
+            }
+            _ => page,
+        }))
+    }
+
+    fn list(&self) -> Result<Vec<u64>, IndexError> {
+        self.fails()?;
+        self.kept.list()
+    }
+
+    fn drop_pages(&self, segment: u64) -> Result<(), IndexError> {
+        self.fails()?;
+        self.kept.drop_pages(segment)
+    }
 }
 
 /// The `number`-th arrival. Its uid is made of the number.

@@ -56,8 +56,33 @@ impl Keys {
                 saved: Map::new(),
             });
         }
+        let woken = self.settle(state, &change.transition.steps);
+        self.wait(state);
+        woken
+    }
+
+    /// Takes in a state as a whole, without the changes that made it: the keys that its calls used, and what it waits
+    /// for. Answers who need not wait any longer.
+    pub(crate) fn restore(&mut self, state: &DeliveryState) -> Vec<DeliveryId> {
+        for step in state.steps.iter().filter(|step| holds(step)) {
+            if let Some(claim) = claim_of(&state.id.route, step) {
+                self.held.entry(claim).or_insert_with(|| Held {
+                    by: state.id.clone(),
+                    event_id: state.event_id.clone(),
+                    status: step.status,
+                    saved: Map::new(),
+                });
+            }
+        }
+        let woken = self.settle(state, &state.steps);
+        self.wait(state);
+        woken
+    }
+
+    /// Notes how far the steps are that hold a key. Answers who waited for them and need not any longer.
+    fn settle(&mut self, state: &DeliveryState, steps: &[StepState]) -> Vec<DeliveryId> {
         let mut woken = Vec::new();
-        for step in &change.transition.steps {
+        for step in steps {
             let Some(claim) = claim_of(&state.id.route, step) else { continue };
             let Some(held) = self.held.get_mut(&claim) else { continue };
             if held.by == state.id {
@@ -68,6 +93,10 @@ impl Keys {
                 }
             }
         }
+        woken
+    }
+
+    fn wait(&mut self, state: &DeliveryState) {
         if !state.status.is_finished() {
             for claim in state.steps.iter().filter_map(|step| step.waits_for.as_ref()) {
                 if !self.is_free(claim) {
@@ -75,7 +104,6 @@ impl Keys {
                 }
             }
         }
-        woken
     }
 
     /// One of the steps waits for a key whose holder is done, or that nobody holds.
@@ -108,6 +136,11 @@ fn is_done(status: StepStatus) -> bool {
 fn claim_of(route: &RouteName, step: &StepState) -> Option<KeyClaim> {
     let key = step.key.as_ref().filter(|key| key.explicit)?;
     Some(KeyClaim { route: route.clone(), step: step.step.clone(), key: key.text.clone() })
+}
+
+/// The step made a call under its key, or may have. `AlreadyDone` is the one whose call another made.
+fn holds(step: &StepState) -> bool {
+    step.attempts > 0 && step.status != StepStatus::AlreadyDone
 }
 
 /// The explicit key that an intent uses.

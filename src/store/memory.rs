@@ -7,9 +7,11 @@ use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 
 use super::decide::{self, Decision};
-use super::fact::{Fact, Position, ReadFacts};
+use super::fact::{Accepted, Fact, Position, ReadFacts};
+use super::hashing::Hashing;
+use super::page::About;
 use super::state::{Moment, State};
-use super::view::{self, Outline};
+use super::view::{self, Outline, ReadAbout};
 use super::{
     Acceptance, Budget, Change, Claim, Durability, EventView, Fence, NewDelivery, NewEvent,
     Operated, Operation, Page, Query, Readiness, Recorded, Store, StoreError, Summary,
@@ -42,6 +44,17 @@ impl ReadFacts for List {
     }
 }
 
+/// Nothing is ever sealed here: all is in the rows, and this is the long way to the same.
+impl ReadAbout for &List {
+    fn about(&mut self, accepted: Position) -> Result<About, StoreError> {
+        Ok(About::of(&*Accepted::envelope(*self, accepted)?))
+    }
+
+    fn events_with_id(&mut self, _id: &str) -> Result<Vec<Uid>, StoreError> {
+        Ok(Vec::new())
+    }
+}
+
 impl MemoryStore {
     pub fn new(world: World) -> Self {
         Self::with_backlog(world, super::BACKLOG_MAX)
@@ -51,7 +64,8 @@ impl MemoryStore {
     pub fn with_backlog(world: World, backlog_max: u64) -> Self {
         let mut key = [0; 16];
         world.random.fill(&mut key);
-        let inner = Inner { state: State::new(key), facts: List::default(), closed: false };
+        let inner =
+            Inner { state: State::new(Hashing::new(key)), facts: List::default(), closed: false };
         Self { world, backlog_max, inner: Mutex::new(inner), changed: Notify::new() }
     }
 
@@ -59,7 +73,7 @@ impl MemoryStore {
     #[cfg(test)]
     pub(crate) fn reopened(&self) -> Result<Self, StoreError> {
         let facts = List(self.lock().facts.0.clone());
-        let mut state = State::new([0; 16]);
+        let mut state = State::new(Hashing::new([0; 16]));
         for (number, fact) in facts.0.iter().enumerate() {
             let at = Position { segment: 0, offset: number as u32, index: 0 };
             state.apply(fact, at, number as u64, self.now(), &facts)?;
@@ -170,7 +184,8 @@ impl Store for MemoryStore {
         id: &str,
         source: Option<&SourceName>,
     ) -> BoxFuture<'_, Result<Vec<Uid>, StoreError>> {
-        ready(Ok(self.lock().state.find(id, source)))
+        let inner = self.lock();
+        ready(view::find(id, source, &mut &inner.facts, |look| look(&inner.state)))
     }
 
     fn event(&self, uid: Uid) -> BoxFuture<'_, Result<Option<EventView>, StoreError>> {
@@ -185,7 +200,10 @@ impl Store for MemoryStore {
         cursor: Option<u64>,
         budget: Budget,
     ) -> BoxFuture<'_, Result<Page, StoreError>> {
-        ready(Ok(view::list(&self.lock().state, &query, cursor, budget)))
+        let inner = self.lock();
+        ready(view::list(&query, cursor, budget, &mut &inner.facts, |from, oldest_first| {
+            view::rows(&inner.state, from, oldest_first)
+        }))
     }
 
     fn summary(&self) -> BoxFuture<'_, Summary> {

@@ -10,9 +10,12 @@ mod decide;
 mod fact;
 #[cfg(test)]
 mod fixtures;
+mod hashing;
+pub mod index;
 pub mod journal;
 mod keys;
 pub mod memory;
+mod page;
 mod state;
 mod view;
 mod wait;

@@ -3,22 +3,23 @@
 //! reads no clock, and does not know whether a fact is durable yet.
 
 mod due;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use jiff::Timestamp;
-use siphasher::sip::SipHasher13;
-
 use super::fact::{Accepted, Changed, Fact, Planned, Position, ReadFacts, Routed};
+use super::hashing::Hashing;
 use super::keys::Keys;
+use super::page::{About, Place};
 use super::{Fence, StoreError, view};
 use crate::delivery::state::{DeliveryState, Status, Transition};
 use crate::envelope::{Envelope, Identity};
-use crate::name::{CorrelationId, DeliveryId, EventId, RevisionHash, RouteName, SourceName, Uid};
+use crate::name::{DeliveryId, EventId, RevisionHash, RouteName, SourceName, Uid};
+use bytes::Bytes;
+use jiff::Timestamp;
 
 /// A moment on both clocks: wall time is written down, monotonic time is waited for.
 #[derive(Clone, Copy, Debug)]
@@ -34,19 +35,23 @@ pub(crate) struct EventRow {
     pub(crate) accepted_number: u64,
     /// Number of the fact that touched it last.
     pub(crate) touched: u64,
-    pub(crate) event_id: EventId,
-    pub(crate) event_type: Arc<str>,
-    pub(crate) source: SourceName,
-    pub(crate) correlation_id: CorrelationId,
-    pub(crate) received_at: Timestamp,
+    /// `None` once it stands on a page of its segment.
+    pub(crate) about: Option<Box<About>>,
     pub(crate) malformed: bool,
+    /// `None` while it came once.
+    pub(crate) repeats: Option<Box<Repeats>>,
+    pub(crate) deliveries: Vec<DeliveryRow>,
+    /// Kept while a delivery is live.
+    pub(crate) envelope: Option<Arc<Envelope>>,
+}
+
+/// What came again under an event's identities.
+#[derive(Clone, Default)]
+pub(crate) struct Repeats {
     pub(crate) duplicates: u64,
     pub(crate) conflict_count: u64,
     /// Those kept for a person, with the digest of the body.
     pub(crate) conflicts: Vec<(Position, [u8; 32])>,
-    pub(crate) deliveries: Vec<DeliveryRow>,
-    /// Kept while a delivery is live.
-    pub(crate) envelope: Option<Arc<Envelope>>,
 }
 
 pub(crate) struct DeliveryRow {
@@ -77,11 +82,12 @@ type DueKey = (Duration, u64);
 type Slot = (u32, u16);
 
 pub(crate) struct State {
-    hash_key: [u8; 16],
+    hashing: Hashing,
     pub(crate) events: Vec<EventRow>,
     by_uid: HashMap<Uid, u32>,
     /// (keyed hash of an identity, event): equal hashes stand beside each other, so a collision hides nothing.
     identities: BTreeSet<(u64, u32)>,
+    /// The same of event ids, of those events that stand on no page.
     by_event_id: BTreeSet<(u64, u32)>,
     revisions: BTreeMap<RevisionHash, Arc<str>>,
     pub(crate) keys: Keys,
@@ -95,6 +101,8 @@ pub(crate) struct State {
     /// Not produced yet; carried so that a journal that has them keeps them.
     cells: BTreeMap<String, (u64, Bytes)>,
     pub(crate) retired: BTreeSet<u64>,
+    /// Segments are missing, which must turn out to be retired.
+    pub(crate) has_gaps: bool,
     pub(crate) epoch: u64,
     /// Number of the next fact.
     pub(crate) next: u64,
@@ -110,10 +118,9 @@ pub(crate) struct Counts {
 }
 
 impl State {
-    /// `hash_key` keeps senders from choosing ids whose hashes collide.
-    pub(crate) fn new(hash_key: [u8; 16]) -> Self {
+    pub(crate) fn new(hashing: Hashing) -> Self {
         Self {
-            hash_key,
+            hashing,
             events: Vec::new(),
             by_uid: HashMap::new(),
             identities: BTreeSet::new(),
@@ -128,6 +135,7 @@ impl State {
             words: BTreeSet::new(),
             cells: BTreeMap::new(),
             retired: BTreeSet::new(),
+            has_gaps: false,
             epoch: 0,
             next: 0,
         }
@@ -147,16 +155,17 @@ impl State {
             Fact::Accepted(accepted) => self.apply_accepted(accepted, at, number, now),
             Fact::Duplicate { uid } => {
                 if let Some(row) = self.row_mut(*uid) {
-                    row.duplicates += 1;
+                    row.repeats.get_or_insert_default().duplicates += 1;
                     row.touched = number;
                 }
             }
             Fact::Conflict { uid, digest, body, .. } => {
                 if let Some(row) = self.row_mut(*uid) {
-                    row.conflict_count += 1;
                     row.touched = number;
+                    let repeats = row.repeats.get_or_insert_default();
+                    repeats.conflict_count += 1;
                     if body.is_some() {
-                        row.conflicts.push((at, *digest));
+                        repeats.conflicts.push((at, *digest));
                     }
                 }
             }
@@ -171,7 +180,7 @@ impl State {
                     *cell = (*version, value.clone());
                 }
             }
-            Fact::Snapshot(state) => self.apply_snapshot(state, at, number, now)?,
+            Fact::Snapshot(state) => self.apply_snapshot(state, at, number, now, facts)?,
             Fact::Retired { segment } => {
                 self.retired.insert(*segment);
             }
@@ -183,37 +192,46 @@ impl State {
 
     fn apply_accepted(&mut self, accepted: &Accepted, at: Position, number: u64, now: Moment) {
         let envelope = &accepted.envelope;
-        if self.by_uid.contains_key(&envelope.uid) {
+        let about = Box::new(About {
+            event_type: self.word(&envelope.event_type),
+            source: SourceName::new(self.word(envelope.source.as_str())),
+            ..About::of(envelope)
+        });
+        let id_hash = self.hashing.text(envelope.event_id.as_str());
+        if let Some(event) = self.event_number(envelope.uid) {
+            // Carried forward: from here on it is read in the newer place, and so is what began with it.
+            self.by_event_id.insert((id_hash, event));
+            let row = &mut self.events[event as usize];
+            let before = std::mem::replace(&mut row.accepted, at);
+            row.about = Some(about);
+            row.touched = number;
+            for delivery in row.deliveries.iter_mut().filter(|delivery| delivery.last == before) {
+                delivery.last = at;
+            }
             return;
         }
         let event = self.events.len() as u32;
         self.by_uid.insert(envelope.uid, event);
         for identity in &accepted.identities {
-            let hash = self.identity_hash(&envelope.source, &envelope.path, identity);
+            let hash = self.hashing.identity(&envelope.source, &envelope.path, identity);
             self.identities.insert((hash, event));
         }
-        self.by_event_id.insert((self.text_hash(envelope.event_id.as_str()), event));
+        self.by_event_id.insert((id_hash, event));
         self.counts.review += u64::from(envelope.malformed.is_some());
         let row = EventRow {
             uid: envelope.uid,
             accepted: at,
             accepted_number: number,
             touched: number,
-            event_id: envelope.event_id.clone(),
-            event_type: self.word(&envelope.event_type),
-            source: SourceName::new(self.word(envelope.source.as_str())),
-            correlation_id: envelope.correlation_id.clone(),
-            received_at: envelope.received_at,
+            about: Some(about),
             malformed: envelope.malformed.is_some(),
-            duplicates: 0,
-            conflict_count: 0,
-            conflicts: Vec::new(),
-            deliveries: Vec::new(),
+            repeats: None,
+            deliveries: Vec::with_capacity(accepted.deliveries.len()),
             envelope: (!accepted.deliveries.is_empty()).then(|| envelope.clone()),
         };
         self.events.push(row);
         for planned in &accepted.deliveries {
-            self.begin(event, planned, at, envelope.received_at, now);
+            self.begin(event, &envelope.event_id, planned, at, envelope.received_at, now);
         }
     }
 
@@ -221,6 +239,7 @@ impl State {
     fn begin(
         &mut self,
         event: u32,
+        event_id: &EventId,
         planned: &Planned,
         at: Position,
         decided_at: Timestamp,
@@ -228,7 +247,7 @@ impl State {
     ) {
         let route = RouteName::new(self.word(planned.route.as_str()));
         let row = &mut self.events[event as usize];
-        let state = first_state(row.uid, &row.event_id, planned, decided_at);
+        let state = first_state(row.uid, event_id, planned, decided_at);
         let index = row.deliveries.len() as u16;
         row.deliveries.push(DeliveryRow {
             route: route.clone(),
@@ -253,9 +272,9 @@ impl State {
         facts: &dyn ReadFacts,
     ) -> Result<(), StoreError> {
         let id = &changed.delivery;
-        let slot = self
-            .slot(id)
-            .ok_or_else(|| StoreError::Corrupt(format!("{at}: no delivery {id} was begun")))?;
+        let Some(slot) = self.slot(id) else {
+            return self.unknown(|| format!("{at}: no delivery {id} was begun"));
+        };
         let row = self.delivery(slot);
         if changed.version <= row.version {
             return Ok(());
@@ -274,11 +293,7 @@ impl State {
         let woken = self.keys.enter(&state, &changed.change);
         self.release(&mut state, decided_at);
         self.put_state(slot, state, at, number, decided_at, now);
-        for waiter in woken {
-            if let Some(slot) = self.slot(&waiter) {
-                self.wake(slot, decided_at, number, now);
-            }
-        }
+        self.wake_all(woken, decided_at, number, now);
         Ok(())
     }
 
@@ -298,14 +313,15 @@ impl State {
         facts: &dyn ReadFacts,
     ) -> Result<(), StoreError> {
         let Some(&event) = self.by_uid.get(&routed.uid) else {
-            return Err(StoreError::Corrupt(format!("{at}: no event {} was accepted", routed.uid)));
+            return self.unknown(|| format!("{at}: no event {} was accepted", routed.uid));
         };
         for delivery in &routed.deliveries {
             let id = DeliveryId { uid: routed.uid, route: delivery.planned.route.clone() };
             match self.slot(&id) {
                 None => {
-                    self.load_envelope(event, facts)?;
-                    self.begin(event, &delivery.planned, at, routed.entry.at, now);
+                    let envelope = self.load_envelope(event, facts)?;
+                    let id = &envelope.event_id;
+                    self.begin(event, id, &delivery.planned, at, routed.entry.at, now);
                 }
                 Some(slot) if self.delivery(slot).version + 1 == delivery.version => {
                     self.revive(slot, facts)?;
@@ -329,14 +345,39 @@ impl State {
         at: Position,
         number: u64,
         now: Moment,
+        facts: &dyn ReadFacts,
     ) -> Result<(), StoreError> {
+        // What is carried forward is live: without its event it would be lost in silence.
         let slot = self.slot(&state.id).ok_or_else(|| {
             StoreError::Corrupt(format!("{at}: no delivery {} was begun", state.id))
         })?;
         if state.version > self.delivery(slot).version {
-            self.put_state(slot, state.clone(), at, number, now.wall, now);
+            let envelope = self.load_envelope(slot.0, facts)?;
+            let old = self.delivery(slot).live.as_ref().map(|live| live.state.clone());
+            if let Some(old) = old {
+                self.keys.leave(&old);
+            }
+            let mut state = state.clone();
+            let woken = self.keys.restore(&state);
+            let decided_at = state.due_at.unwrap_or(envelope.received_at);
+            self.release(&mut state, decided_at);
+            self.put_state(slot, state, at, number, decided_at, now);
+            self.wake_all(woken, decided_at, number, now);
         }
         Ok(())
+    }
+
+    /// A fact about what is not known. Where segments are gone, what was accepted there is finished and forgotten.
+    fn unknown(&self, what: impl FnOnce() -> String) -> Result<(), StoreError> {
+        if self.has_gaps { Ok(()) } else { Err(StoreError::Corrupt(what())) }
+    }
+
+    fn wake_all(&mut self, woken: Vec<DeliveryId>, at: Timestamp, number: u64, now: Moment) {
+        for waiter in woken {
+            if let Some(slot) = self.slot(&waiter) {
+                self.wake(slot, at, number, now);
+            }
+        }
     }
 
     /// Puts the new state of a delivery in its place: counted, scheduled, and its memory freed if it is finished.
@@ -401,21 +442,25 @@ impl State {
             return Ok(());
         }
         let state = self.load_state(slot, facts)?;
-        self.load_envelope(slot.0, facts)?;
-        let decided_at = state.due_at.unwrap_or(self.events[slot.0 as usize].received_at);
+        let envelope = self.load_envelope(slot.0, facts)?;
+        let decided_at = state.due_at.unwrap_or(envelope.received_at);
         self.delivery_mut(slot).live =
             Some(Box::new(Live { state, held: None, decided_at, scheduled: None }));
         Ok(())
     }
 
-    fn load_envelope(&mut self, event: u32, facts: &dyn ReadFacts) -> Result<(), StoreError> {
+    fn load_envelope(
+        &mut self,
+        event: u32,
+        facts: &dyn ReadFacts,
+    ) -> Result<Arc<Envelope>, StoreError> {
         let row = &mut self.events[event as usize];
-        if row.envelope.is_none()
-            && let Fact::Accepted(accepted) = &*Accepted::read(facts, row.accepted)?
-        {
-            row.envelope = Some(accepted.envelope.clone());
+        if let Some(envelope) = &row.envelope {
+            return Ok(envelope.clone());
         }
-        Ok(())
+        let envelope = Accepted::envelope(facts, row.accepted)?;
+        row.envelope = Some(envelope.clone());
+        Ok(envelope)
     }
 
     /// The state of a delivery, live or finished.
@@ -480,44 +525,32 @@ impl State {
         envelope: &Envelope,
         identity: &Identity,
     ) -> impl Iterator<Item = &EventRow> {
-        let hash = self.identity_hash(&envelope.source, &envelope.path, identity);
+        let hash = self.hashing.identity(&envelope.source, &envelope.path, identity);
         self.identities
             .range((hash, 0)..=(hash, u32::MAX))
             .map(|(_, event)| &self.events[*event as usize])
     }
 
-    pub(crate) fn find(&self, id: &str, source: Option<&SourceName>) -> Vec<Uid> {
-        let hash = self.text_hash(id);
+    /// Events that may have this id, of those that stand on no page, and the one that has this uid.
+    pub(crate) fn find(&self, id: &str) -> Vec<u32> {
+        let hash = self.hashing.text(id);
         let by_id = self.by_event_id.range((hash, 0)..=(hash, u32::MAX));
         let by_uid = id.parse().ok().and_then(|uid| self.event_number(Uid(uid)));
-        let mut events: Vec<u32> = by_id
-            .map(|(_, event)| *event)
-            .filter(|event| self.events[*event as usize].event_id.as_str() == id)
-            .chain(by_uid)
-            .collect();
-        events.sort_unstable();
-        events.dedup();
-        let rows = events.into_iter().map(|event| &self.events[event as usize]);
-        rows.filter(|row| source.is_none_or(|source| row.source == *source))
-            .map(|row| row.uid)
-            .collect()
+        by_id.map(|(_, event)| *event).chain(by_uid).collect()
     }
 
-    fn identity_hash(
-        &self,
-        source: &SourceName,
-        path: &[(String, String)],
-        identity: &Identity,
-    ) -> u64 {
-        let mut hasher = SipHasher13::new_with_key(&self.hash_key);
-        (source, path, identity).hash(&mut hasher);
-        hasher.finish()
-    }
-
-    fn text_hash(&self, text: &str) -> u64 {
-        let mut hasher = SipHasher13::new_with_key(&self.hash_key);
-        text.hash(&mut hasher);
-        hasher.finish()
+    /// Forgets of these events, which were accepted in `segment`, what stands on its pages now.
+    pub(crate) fn shelve(&mut self, segment: u64, events: &[(Uid, Place)]) {
+        for (uid, place) in events {
+            let Some(event) = self.event_number(*uid) else { continue };
+            let row = &mut self.events[event as usize];
+            let accepted = Position { segment, offset: place.0, index: place.1 };
+            if row.accepted == accepted
+                && let Some(about) = row.about.take()
+            {
+                self.by_event_id.remove(&(self.hashing.text(about.event_id.as_str()), event));
+            }
+        }
     }
 
     /// Words that many events share are kept once. Beyond a bound they are not remembered: a sender may invent types.

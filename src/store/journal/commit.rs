@@ -1,6 +1,7 @@
 //! The loop around the writer's step: wait for requests, step, write once, sync once, acknowledge. Beside it, the spare
 //! segments are prepared. A failed write or sync ends it for good.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
@@ -8,9 +9,12 @@ use tokio::sync::{Notify, watch};
 
 use super::JournalOptions;
 use super::recovery::{self, OpenError};
+use super::sealed::Sealed;
 use super::segment::{self, Segments};
 use super::writer::{Ack, Commit, Queues, Request, Step, Writer};
 use crate::store::fact::ReadFacts;
+use crate::store::hashing::Hashing;
+use crate::store::index::Index;
 use crate::store::state::State;
 use crate::store::wait::{moment, until_due};
 use crate::store::{Claim, StoreError};
@@ -30,6 +34,7 @@ pub(super) struct Shared {
     world: World,
     options: JournalOptions,
     segments: Arc<Segments>,
+    sealed: Sealed,
     state: Mutex<State>,
     /// Only whoever commits locks it, and holds it while it writes.
     desk: Mutex<Desk>,
@@ -38,6 +43,8 @@ pub(super) struct Shared {
     arrived: Condvar,
     /// A spare is wanted, or there may be room again.
     wanted: Condvar,
+    /// A segment is full.
+    filled: Condvar,
     progress: watch::Sender<Progress>,
     changed: Notify,
     /// Held until the store is dropped.
@@ -63,6 +70,8 @@ struct Inbox {
     queues: Queues,
     spares: Vec<u64>,
     next_spare: u64,
+    /// Full segments, and where their batches end: their pages are to be derived.
+    full_segments: VecDeque<(u64, u64)>,
     /// Why no spare can be prepared for now.
     full: Option<String>,
     /// Something changed since the last turn.
@@ -81,6 +90,7 @@ struct Progress {
 impl Shared {
     pub(super) fn open(
         disk: Arc<dyn Disk>,
+        index: Arc<dyn Index>,
         mut options: JournalOptions,
         world: World,
     ) -> Result<Self, OpenError> {
@@ -96,15 +106,23 @@ impl Shared {
         let part = disk.total_bytes().map_err(io("ask for the size"))? / VOLUME_PART;
         options.segment_bytes = options.segment_bytes.min(part).min(u64::from(u32::MAX));
         options.min_free_disk = options.min_free_disk.min(part);
-        let key = open_key(&*disk, &world)?;
+        let hashing = Hashing::new(open_key(&*disk, &world)?);
         let now = moment(&*world.clock);
         let segments = Arc::new(Segments::new(disk.clone()));
-        let recovered = recovery::recover(&disk, &segments, State::new(key), now)?;
+        let sealed = Sealed::new(index, segments.clone(), hashing);
+        let state = State::new(hashing);
+        let recovered =
+            recovery::recover(&disk, &segments, &sealed, state, options.segment_bytes, now)?;
         let mut state = recovered.state;
+        let mut spares = recovered.spares;
         let active = recovered.last + 1;
-        disk.prepare(&segment::name(active), options.segment_bytes)
-            .and_then(|()| disk.sync_folder())
-            .map_err(io("prepare a segment of the journal"))?;
+        match spares.is_empty() {
+            false => drop(spares.remove(0)),
+            true => disk
+                .prepare(&segment::name(active), options.segment_bytes)
+                .map_err(io("prepare a segment of the journal"))?,
+        }
+        disk.sync_folder().map_err(io("sync the folder"))?;
         let mut writer = Writer::new(
             segments.clone(),
             (active, options.segment_bytes),
@@ -126,18 +144,23 @@ impl Shared {
             world,
             options,
             segments,
+            sealed,
             state: Mutex::new(state),
             desk: Mutex::new(Desk { writer, queues: Queues::default() }),
-            inbox: Mutex::new(Inbox { next_spare: active + 1, ..Inbox::default() }),
+            inbox: Mutex::new(Inbox {
+                next_spare: active + 1 + spares.len() as u64,
+                spares,
+                ..Inbox::default()
+            }),
             arrived: Condvar::new(),
             wanted: Condvar::new(),
+            filled: Condvar::new(),
             progress: watch::Sender::new(Progress { durable, dead: None }),
             changed: Notify::new(),
             _lock: lock,
         })
     }
 
-    #[cfg(test)]
     pub(super) fn spares(&self) -> usize {
         self.inbox().spares.len()
     }
@@ -270,6 +293,7 @@ impl Shared {
         self.inbox().stopped = true;
         self.arrived.notify_all();
         self.wanted.notify_all();
+        self.filled.notify_all();
     }
 
     /// The writer's thread.
@@ -309,7 +333,9 @@ impl Shared {
             Ok(Step::Commit(commit)) => self.commit(commit),
             Ok(Step::Full) => match self.next_spare() {
                 Some(spare) => {
-                    writer.roll(spare);
+                    let full = writer.roll(spare);
+                    self.inbox().full_segments.push_back(full);
+                    self.filled.notify_one();
                     Turn::Worked
                 }
                 None => {
@@ -398,6 +424,43 @@ impl Shared {
         drop(inbox);
         self.wanted.notify_one();
         spare
+    }
+
+    /// The thread that derives pages, away from the commits.
+    pub(super) fn seal_until_stopped(&self) {
+        loop {
+            let inbox = self.inbox();
+            let inbox = self
+                .filled
+                .wait_while(inbox, |inbox| !inbox.stopped && inbox.full_segments.is_empty())
+                .expect("no holder of this lock can panic");
+            if inbox.stopped {
+                return;
+            }
+            drop(inbox);
+            self.seal_once();
+        }
+    }
+
+    /// Derives the pages of one full segment, if there is one, and forgets what stands on them. Answers whether it did.
+    pub(super) fn seal_once(&self) -> bool {
+        /// Rows that are shortened under one hold of the lock: commits go on between.
+        const ROWS_AT_ONCE: usize = 512;
+        let Some((segment, end)) = self.inbox().full_segments.pop_front() else { return false };
+        match self.sealed.seal(segment, end) {
+            Ok(events) => {
+                for events in events.chunks(ROWS_AT_ONCE) {
+                    self.state().shelve(segment, events);
+                }
+            }
+            // What would stand on the pages stays in memory; the next start tries again.
+            Err(error) => tracing::error!(%error, segment, "a full segment gets no pages"),
+        }
+        true
+    }
+
+    pub(super) fn sealed(&self) -> &Sealed {
+        &self.sealed
     }
 
     /// The preparer's thread.

@@ -110,6 +110,18 @@ pub(crate) fn batch_at(segment: &[u8], offset: usize) -> Found<'_> {
     Found::Batch(header, body)
 }
 
+/// Length of the batch whose header is given, header included.
+pub(crate) fn batch_length(head: &[u8]) -> Option<usize> {
+    let length: [u8; 4] = head.get(40..HEADER_BYTES)?[..4].try_into().ok()?;
+    Some(HEADER_BYTES + u32::from_le_bytes(length) as usize)
+}
+
+/// Nothing was written here since the segment was prepared.
+pub(crate) fn is_blank(bytes: &[u8]) -> bool {
+    const ZEROS: &[u8] = &[0; 4096];
+    bytes.chunks(ZEROS.len()).all(|chunk| *chunk == ZEROS[..chunk.len()])
+}
+
 /// A later batch that proves itself, searched byte by byte from `offset`.
 pub(crate) fn next_batch(segment: &[u8], offset: usize) -> Option<(usize, Header)> {
     let candidates = offset..segment.len().saturating_sub(HEADER_BYTES);

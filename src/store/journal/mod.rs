@@ -1,9 +1,13 @@
 //! The durable store: everything is in the journal, and the state is what the journal makes. `format` says how it
-//! stands on disk, `recovery` reads it back, `writer` decides what is written, `commit` writes it.
+//! stands on disk, `recovery` reads it back, `writer` decides what is written, `commit` writes it, `sealed` derives the
+//! pages of full segments.
 
 mod commit;
 mod format;
+#[cfg(test)]
+mod measure;
 mod recovery;
+mod sealed;
 mod segment;
 #[cfg(test)]
 mod tests;
@@ -20,6 +24,7 @@ pub use recovery::OpenError;
 
 use self::commit::Shared;
 use self::writer::{Reply, Request};
+use super::index::Index;
 use super::view::{self, Outline};
 use super::{
     Acceptance, BACKLOG_MAX, Budget, Change, Claim, Durability, EventView, Fence, NewDelivery,
@@ -77,15 +82,19 @@ impl JournalStore {
     /// Takes the data folder, reads the journal, mends its tail, and starts the writer. Blocks.
     pub fn open(
         disk: Arc<dyn Disk>,
+        index: Arc<dyn Index>,
         options: JournalOptions,
         world: World,
     ) -> Result<Self, OpenError> {
-        let mut store = Self::open_unstarted(disk, options, world)?;
+        let mut store = Self::open_unstarted(disk, index, options, world)?;
         // With one spare it takes events from the start. Without room it starts, too, and refuses them until there is.
-        store.shared.prepare_once();
+        if store.shared.spares() == 0 {
+            store.shared.prepare_once();
+        }
         for (name, work) in [
             ("journal-writer", Shared::write_until_stopped as fn(&Shared)),
             ("journal-spares", Shared::prepare_until_stopped),
+            ("journal-pages", Shared::seal_until_stopped),
         ] {
             let shared = store.shared.clone();
             let thread = std::thread::Builder::new().name(name.into());
@@ -102,11 +111,12 @@ impl JournalStore {
     /// Without threads: whoever drives it calls `commit_once` and `prepare_once`.
     fn open_unstarted(
         disk: Arc<dyn Disk>,
+        index: Arc<dyn Index>,
         options: JournalOptions,
         world: World,
     ) -> Result<Self, OpenError> {
         let ingest_bytes_max = options.ingest_bytes_max;
-        let shared = Arc::new(Shared::open(disk, options, world.clone())?);
+        let shared = Arc::new(Shared::open(disk, index, options, world.clone())?);
         let ingest = Arc::new(Semaphore::new(ingest_bytes_max));
         Ok(Self { shared, world, ingest, ingest_bytes_max, threads: Vec::new() })
     }
@@ -226,7 +236,18 @@ impl Store for JournalStore {
         source: Option<&SourceName>,
     ) -> BoxFuture<'_, Result<Vec<Uid>, StoreError>> {
         let (id, source) = (id.to_owned(), source.cloned());
-        Box::pin(async move { self.shared.look(|state| state.find(&id, source.as_ref())).await })
+        Box::pin(async move {
+            let mut seen = 0;
+            let mut pages = self.shared.sealed().reader();
+            let found = view::find(&id, source.as_ref(), &mut pages, |look| {
+                self.shared.peek(|state| {
+                    look(state);
+                    seen = state.next;
+                });
+            })?;
+            self.shared.until_durable(seen).await?;
+            Ok(found)
+        })
     }
 
     fn event(&self, uid: Uid) -> BoxFuture<'_, Result<Option<EventView>, StoreError>> {
@@ -247,7 +268,16 @@ impl Store for JournalStore {
         budget: Budget,
     ) -> BoxFuture<'_, Result<Page, StoreError>> {
         Box::pin(async move {
-            self.shared.look(|state| view::list(state, &query, cursor, budget)).await
+            let mut seen = 0;
+            let mut pages = self.shared.sealed().reader();
+            let page = view::list(&query, cursor, budget, &mut pages, |from, oldest_first| {
+                self.shared.peek(|state| {
+                    seen = state.next;
+                    view::rows(state, from, oldest_first)
+                })
+            })?;
+            self.shared.until_durable(seen).await?;
+            Ok(page)
         })
     }
 

@@ -1,9 +1,15 @@
 //! Opening: from the files to the state. Tells a torn tail, which a crash leaves, from damage, which needs a person.
+//!
+//! They can be told apart as long as a later batch says that the damaged one had been synced. Of the last batch of all
+//! nobody says so: if the medium loses it after its sync, that looks as if its write had been torn, and it is cut with a
+//! warning. Only the mark of a clean end, which is then missing, is a hint.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
 use super::format::{self, Found};
+use super::sealed::Sealed;
 use super::segment::{self, Segments};
 use crate::store::StoreError;
 use crate::store::codec::DecodeError;
@@ -15,10 +21,10 @@ use crate::world::disk::Disk;
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error(
-        "the data folder {place} is in use by another router; stop that one, or set `store` in router.yaml to another folder"
+        "the data folder {place} is in use by another router; stop that one, or give this one a folder of its own (`store: ./data` in router.yaml)"
     )]
     Locked { place: String },
-    #[error("cannot {action} in the data folder {place}: {source}")]
+    #[error("cannot {action} in the data folder {place}")]
     Io { place: String, action: String, source: io::Error },
     #[error(
         "the journal is damaged: segment {segment}, offset {offset}: {why}; nothing was changed. Restore the folder {place} from a backup, or move it away to begin anew"
@@ -39,30 +45,38 @@ pub enum OpenError {
 }
 
 /// What the files said.
-pub(crate) struct Recovered {
+pub(super) struct Recovered {
     pub(crate) state: State,
     /// Number of the next fact.
     pub(crate) next: u64,
     /// The newest segment that holds anything; 0: none.
     pub(crate) last: u64,
+    /// The segments after it that were prepared and never written to, without a gap.
+    pub(crate) spares: Vec<u64>,
 }
 
 struct Walk<'a> {
     disk: &'a Arc<dyn Disk>,
     segments: &'a Segments,
+    sealed: &'a Sealed,
     state: State,
     now: Moment,
     next: u64,
     clean: bool,
+    /// Segments of zeros alone, and their size.
+    blank: BTreeMap<u64, u64>,
     /// The newest segment with a batch, and where its batches end.
     last: Option<(u64, usize)>,
 }
 
-/// Reads all segments, mends the tail, and leaves nothing that another crash could lose.
-pub(crate) fn recover(
+/// Reads all segments, mends the tail, and leaves nothing that another crash could lose. Prepared segments of
+/// `segment_bytes` are kept; nothing that is read here is ever appended to.
+pub(super) fn recover(
     disk: &Arc<dyn Disk>,
     segments: &Segments,
+    sealed: &Sealed,
     state: State,
+    segment_bytes: u64,
     now: Moment,
 ) -> Result<Recovered, OpenError> {
     let place = disk.place();
@@ -73,12 +87,15 @@ pub(crate) fn recover(
     let names = disk.list().map_err(io("list the files"))?;
     let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment::number(name)).collect();
     numbers.sort_unstable();
-    let mut walk = Walk { disk, segments, state, now, next: 0, clean: true, last: None };
+    let blank = BTreeMap::new();
+    let mut walk =
+        Walk { disk, segments, sealed, state, now, next: 0, clean: true, blank, last: None };
     let mut missing: Vec<u64> = Vec::new();
     let mut expected = 1;
     for &number in &numbers {
         // The bound keeps a name made up by hand from filling the memory.
         missing.extend((expected..number).take(1_000_000));
+        walk.state.has_gaps = !missing.is_empty();
         walk.segment(number, expected == number)?;
         expected = number + 1;
     }
@@ -98,11 +115,22 @@ pub(crate) fn recover(
             walk.copy_last(segment, end).map_err(io("copy the last segment"))?;
         }
     }
-    for &number in numbers.iter().filter(|number| **number > last) {
+    let spares: Vec<u64> =
+        (last + 1..).take_while(|number| walk.blank.get(number) == Some(&segment_bytes)).collect();
+    for &spare in &spares {
+        // Whoever prepared it may have been killed before its sync.
+        let synced = segments.file(spare).and_then(|file| file.sync_data());
+        synced.map_err(io("sync a prepared segment"))?;
+    }
+    let unusable = |number: &&u64| **number > last && !spares.contains(number);
+    for &number in numbers.iter().filter(unusable) {
         disk.remove(&segment::name(number)).map_err(io("remove an unused segment"))?;
         segments.forget(number);
     }
-    Ok(Recovered { state: walk.state, next: walk.next, last })
+    if let Err(error) = sealed.drop_others() {
+        tracing::warn!(%error, "pages of segments that are gone stay in the index");
+    }
+    Ok(Recovered { state: walk.state, next: walk.next, last, spares })
 }
 
 impl Walk<'_> {
@@ -123,6 +151,7 @@ impl Walk<'_> {
         let newer = |why: String| OpenError::Newer { place: place.clone(), segment: number, why };
         let mut offset = 0;
         let mut first_batch = true;
+        let mut derivation = self.sealed.derivation();
         loop {
             let (header, body) = match format::batch_at(&bytes, offset) {
                 Found::Batch(header, body) => (header, body),
@@ -151,7 +180,9 @@ impl Walk<'_> {
                     corrupt(offset, error.to_string())
                 }
             })?;
+            derivation.batch(&bytes[offset..body_at]);
             for (at, fact) in facts {
+                derivation.fact(at, &fact);
                 let applied = self.state.apply(&fact, at, self.next, self.now, self.segments);
                 applied.map_err(|error: StoreError| corrupt(offset, error.to_string()))?;
                 self.next += 1;
@@ -161,8 +192,19 @@ impl Walk<'_> {
             offset = body_at + body.len();
             self.last = Some((number, offset));
         }
+        if offset > 0 {
+            match self.sealed.put(derivation, number, offset as u64) {
+                Ok(events) => self.state.shelve(number, &events),
+                Err(error) => {
+                    tracing::warn!(%error, segment = number, "pages cannot be put into the index");
+                }
+            }
+        }
         let tail = bytes.get(offset..).unwrap_or_default();
-        if tail.iter().all(|byte| *byte == 0) {
+        if format::is_blank(tail) {
+            if offset == 0 {
+                self.blank.insert(number, bytes.len() as u64);
+            }
             return Ok(());
         }
         if let Some((at, later)) = format::next_batch(&bytes, offset)

@@ -48,6 +48,20 @@ impl Segments {
         self.files.lock().expect("no holder of this lock can panic").remove(&segment);
     }
 
+    /// The bytes of the batch at `offset`, as its header has it; whether they prove themselves is not looked at.
+    pub(crate) fn batch(&self, segment: u64, offset: u64) -> io::Result<Vec<u8>> {
+        let file = self.file(segment)?;
+        let mut bytes = vec![0; format::HEADER_BYTES];
+        let count = file.read_at(offset, &mut bytes)?;
+        let length = format::batch_length(&bytes[..count]).ok_or(io::ErrorKind::UnexpectedEof)?;
+        if length as u64 > file.size()?.saturating_sub(offset) {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        bytes.resize(length, 0);
+        file.read_at(offset + count as u64, &mut bytes[count..])?;
+        Ok(bytes)
+    }
+
     fn frame(&self, at: Position) -> io::Result<Vec<u8>> {
         // Most frames fit into the first read.
         const FIRST_READ_BYTES: usize = 4096;

@@ -17,8 +17,10 @@ use super::{JournalOptions, JournalStore, OpenError, segment};
 use crate::delivery::state::{Status, StepStatus};
 use crate::name::Uid;
 use crate::store::fixtures::{
-    attempted, delivery, event, ignored, intended, put_off, replay, start, world,
+    UnreliableIndex, attempted, delivery, event, ignored, intended, no_index, put_off, replay,
+    start, world,
 };
+use crate::store::index::{Index, MemoryIndex, PAGE_BYTES_MAX, PageId, PageKind};
 use crate::store::{
     Acceptance, Budget, Change, Claim, Durability, EventView, NewEvent, Operated, Query, Readiness,
     Recorded, Store, StoreError,
@@ -37,7 +39,8 @@ fn small() -> JournalOptions {
 
 /// A store without threads, and with its spares prepared.
 fn driven(disk: &MemoryDisk, options: JournalOptions) -> Result<JournalStore, OpenError> {
-    let store = JournalStore::open_unstarted(Arc::new(disk.clone()), options, world(1).0)?;
+    let store =
+        JournalStore::open_unstarted(Arc::new(disk.clone()), no_index(), options, world(1).0)?;
     while store.shared.prepare_once() {}
     Ok(store)
 }
@@ -211,7 +214,9 @@ impl Run {
         let disk = disk.clone();
         let ledger = Arc::new(Mutex::new(Ledger { told, ..Ledger::default() }));
         let watched = Watched { disk: disk.clone(), ledger: ledger.clone() };
-        let store = JournalStore::open_unstarted(Arc::new(watched), small(), world(1).0).unwrap();
+        let store =
+            JournalStore::open_unstarted(Arc::new(watched), no_index(), small(), world(1).0)
+                .unwrap();
         while store.shared.prepare_once() {}
         ledger.lock().unwrap().worker = Arc::downgrade(&store.shared);
         Self { disk, ledger, store, held: Vec::new() }
@@ -247,6 +252,7 @@ impl Run {
         while self.store.shared.commit_once() == Turn::Worked {
             self.ledger.lock().unwrap().look(self.disk.operations());
             while self.store.shared.prepare_once() {}
+            while self.store.shared.seal_once() {}
         }
         self.ledger.lock().unwrap().look(self.disk.operations());
     }
@@ -324,7 +330,8 @@ impl Run {
 
 /// Everything that was told before the disk had seen `operations` must be there, and what is there must be whole.
 fn check(disk: &MemoryDisk, told: &Told, operations: usize, context: &str) {
-    let store = JournalStore::open_unstarted(Arc::new(disk.clone()), small(), world(1).0);
+    let store =
+        JournalStore::open_unstarted(Arc::new(disk.clone()), no_index(), small(), world(1).0);
     let store = store.unwrap_or_else(|error| panic!("{context}: {error}"));
     let look = |number: u128| -> Option<EventView> {
         let view = store.event(Uid(Uuid::from_u128(number)));
@@ -448,6 +455,7 @@ fn accept(store: &JournalStore, event: NewEvent) -> Option<Result<Acceptance, St
     }
     while store.shared.commit_once() == Turn::Worked {
         while store.shared.prepare_once() {}
+        while store.shared.seal_once() {}
     }
     answer.now_or_never().map(|answer| answer.map(|mut answers| answers.remove(0)))
 }
@@ -547,7 +555,8 @@ fn a_missing_segment_a_missing_key_and_a_newer_format_stop_the_start() {
 async fn a_failed_write_or_sync_is_the_end() {
     for kind in [FaultKind::ShortWrite, FaultKind::FailedSync] {
         let disk = MemoryDisk::new();
-        let store = JournalStore::open(Arc::new(disk.clone()), small(), world(1).0).unwrap();
+        let store =
+            JournalStore::open(Arc::new(disk.clone()), no_index(), small(), world(1).0).unwrap();
         store.accept(vec![event(1, "e1", "{}", &["ship"])]).await.unwrap();
         let claim = store.claim(1).await.unwrap().remove(0);
         // The preparer may sync too: its failures are not the end.
@@ -567,7 +576,9 @@ async fn a_failed_write_or_sync_is_the_end() {
         assert!(matches!(store.claim(1).await, Err(StoreError::Dead(_))));
         assert!(matches!(store.event(claim.envelope.uid).await, Ok(Some(_))));
         drop(store);
-        let store = JournalStore::open(Arc::new(disk.after_kill()), small(), world(1).0).unwrap();
+        let store =
+            JournalStore::open(Arc::new(disk.after_kill()), no_index(), small(), world(1).0)
+                .unwrap();
         assert_eq!(store.claim(9).await.unwrap()[0].envelope.event_id, "e1".into());
     }
 }
@@ -599,9 +610,13 @@ fn a_full_disk_refuses_new_events_and_records_what_calls_answered() {
     // Room for the first segment and its two spares, and hardly more.
     disk.set_quota(28 << 10);
     let options = JournalOptions { segment_bytes: 8 << 10, ..small() };
-    let store =
-        JournalStore::open_unstarted(Arc::new(Roomy(disk.clone())), options.clone(), world(1).0)
-            .unwrap();
+    let store = JournalStore::open_unstarted(
+        Arc::new(Roomy(disk.clone())),
+        no_index(),
+        options.clone(),
+        world(1).0,
+    )
+    .unwrap();
     while store.shared.prepare_once() {}
     let mut accepted: Vec<u128> = Vec::new();
     let refused = (1..100).find_map(|number| {
@@ -678,7 +693,12 @@ async fn a_folder_of_the_machine_keeps_it_too() {
     let folder = tempfile::tempdir().unwrap();
     let open = || {
         let disk = Arc::new(FolderDisk::open(folder.path().join("store")).unwrap());
-        JournalStore::open(disk, JournalOptions { segment_bytes: 64 << 10, ..small() }, world(1).0)
+        JournalStore::open(
+            disk,
+            no_index(),
+            JournalOptions { segment_bytes: 64 << 10, ..small() },
+            world(1).0,
+        )
     };
     let store = open().unwrap();
     let refused = open().map(drop).unwrap_err().to_string();
@@ -713,8 +733,11 @@ async fn random_work_agrees_with_a_map_over_restarts() {
     for seed in 0..4 {
         let mut random = StdRng::seed_from_u64(seed);
         let mut disk = MemoryDisk::new();
+        // It goes on from one start to the next, and is never right for long.
+        let index = Arc::new(UnreliableIndex::new(seed));
         let open = |disk: &MemoryDisk| {
-            JournalStore::open(Arc::new(disk.clone()), small(), world(1).0).unwrap()
+            let disk = Arc::new(disk.clone());
+            JournalStore::open(disk, index.clone(), small(), world(1).0).unwrap()
         };
         let mut store = open(&disk);
         // id → (uid, body, duplicates, conflicts, version, status)
@@ -775,6 +798,18 @@ async fn random_work_agrees_with_a_map_over_restarts() {
                 }
             }
         }
+        let all = Budget { rows_max: 1000, examined_max: 1000 };
+        let rows = store.list(Query::default(), None, all).await.unwrap().events;
+        assert_eq!(rows.len(), model.len());
+        for (id, (number, ..)) in &model {
+            let (id, uid) = (format!("e{id}"), Uid(Uuid::from_u128(*number)));
+            assert_eq!(store.find(&id, None).await.unwrap(), [uid], "seed {seed}");
+            let row = rows.iter().find(|row| row.uid == uid).unwrap();
+            assert_eq!((row.event_id.as_str(), &*row.event_type), (&*id, "orders/paid"));
+            let query = Query { event_id: Some((&*id).into()), ..Query::default() };
+            let page = store.list(query, None, all).await.unwrap();
+            assert_eq!(page.events.len(), 1);
+        }
         for (number, _, duplicates, conflicts, version, status) in model.values() {
             let view = store.event(Uid(Uuid::from_u128(*number))).await.unwrap().unwrap();
             let state = &view.deliveries[0].state;
@@ -805,5 +840,144 @@ fn a_preparation_that_fails_anywhere_costs_nothing_that_was_taken() {
         let store = driven(&cut, small()).unwrap();
         assert_eq!(store.summary().now_or_never().unwrap().events, taken);
         assert!(taken >= 58);
+    }
+}
+
+/// Of all rows: how many stand on pages alone.
+fn shelved(store: &JournalStore) -> (usize, usize) {
+    store.shared.peek(|state| {
+        (state.events.iter().filter(|row| row.about.is_none()).count(), state.events.len())
+    })
+}
+
+fn ids_in_order(store: &JournalStore) -> Vec<String> {
+    let all = Budget { rows_max: 1000, examined_max: 1000 };
+    let query = Query { oldest_first: true, ..Query::default() };
+    let page = store.list(query, None, all).now_or_never().unwrap().unwrap();
+    page.events.iter().map(|row| row.event_id.to_string()).collect()
+}
+
+#[test]
+fn what_stands_on_the_pages_of_sealed_segments_is_not_held_in_memory() {
+    let disk = MemoryDisk::new();
+    let index = Arc::new(MemoryIndex::default());
+    let open = |disk: &MemoryDisk| {
+        let disk = Arc::new(disk.clone());
+        let store = JournalStore::open_unstarted(disk, index.clone(), small(), world(1).0);
+        let store = store.unwrap();
+        while store.shared.prepare_once() {}
+        store
+    };
+    let store = open(&disk);
+    for number in 1..=100 {
+        let offered = event(number, &format!("e{number}"), &"x".repeat(700), &["ship"]);
+        assert!(matches!(accept(&store, offered), Some(Ok(_))));
+    }
+    let (on_pages, all) = shelved(&store);
+    assert!(all == 100 && (80..100).contains(&on_pages), "{on_pages} of {all}");
+    let expected: Vec<String> = (1..=100).map(|number| format!("e{number}")).collect();
+    assert_eq!(ids_in_order(&store), expected);
+    let sealed = index.list().unwrap();
+    close(&store);
+    drop(store);
+    // After a start nothing is open any more. The pages of before are as good as new ones.
+    let before: Vec<_> = sealed.iter().map(|segment| page_of(&index, *segment)).collect();
+    let store = open(&disk.after_kill());
+    assert_eq!(shelved(&store), (100, 100));
+    let after: Vec<_> = sealed.iter().map(|segment| page_of(&index, *segment)).collect();
+    assert_eq!(before, after);
+    assert_eq!(ids_in_order(&store), expected);
+    assert_eq!(store.find("e7", None).now_or_never().unwrap().unwrap(), [Uid(Uuid::from_u128(7))]);
+    assert_eq!(store.shared.sealed().mended(), 0);
+}
+
+fn page_of(index: &MemoryIndex, segment: u64) -> bytes::Bytes {
+    let id = PageId { segment, kind: PageKind::Summaries, sequence: 0 };
+    index.get_page(id).unwrap().unwrap()
+}
+
+#[test]
+fn a_page_that_does_not_prove_itself_is_derived_anew_from_its_segment() {
+    let disk = MemoryDisk::new();
+    let index = Arc::new(MemoryIndex::default());
+    let open = || {
+        let disk = Arc::new(disk.after_kill());
+        JournalStore::open_unstarted(disk, index.clone(), small(), world(1).0)
+    };
+    drop(filled(&disk, 40));
+    let store = open().unwrap();
+    let expected = ids_in_order(&store);
+    let right = page_of(&index, 2);
+    let id = |segment, sequence| PageId { segment, kind: PageKind::Summaries, sequence };
+    let garbage = bytes::Bytes::from(vec![1; PAGE_BYTES_MAX]);
+    // While it runs, and while it does not.
+    for (count, wrong) in
+        [(1, vec![]), (2, vec![(id(2, 0), garbage)]), (3, vec![(id(2, 0), page_of(&index, 1))])]
+    {
+        index.put_pages(2, &wrong).unwrap();
+        assert_eq!(ids_in_order(&store), expected);
+        assert_eq!(page_of(&index, 2), right);
+        assert_eq!(store.shared.sealed().mended(), count);
+        index.put_pages(2, &wrong).unwrap();
+        index.put_pages(99, &[(id(99, 0), right.clone())]).unwrap();
+        assert_eq!(ids_in_order(&open().unwrap()), expected);
+        assert_eq!(page_of(&index, 2), right);
+        assert!(!index.list().unwrap().contains(&99), "there is no such segment");
+    }
+    // Where the segment itself is damaged meanwhile, nobody is told anything else than that.
+    index.drop_pages(2).unwrap();
+    let damaged = disk.after_kill();
+    let store =
+        JournalStore::open_unstarted(Arc::new(damaged.clone()), index.clone(), small(), world(1).0)
+            .unwrap();
+    index.drop_pages(2).unwrap();
+    damaged.damage(&segment::name(2), 100, 1);
+    let all = Budget { rows_max: 1000, examined_max: 1000 };
+    let refused = store.list(Query::default(), None, all).now_or_never().unwrap();
+    assert!(matches!(refused, Err(StoreError::Corrupt(why)) if why.contains("segment 2")));
+}
+
+#[test]
+fn prepared_segments_are_used_again_if_nothing_was_written_to_them() {
+    let disk = MemoryDisk::new();
+    drop(filled(&disk, 3));
+    let before = segments(&disk);
+    assert_eq!(before.len(), 3);
+    // Without room for another file of that size.
+    let full = disk.after_kill();
+    full.set_quota(30 << 10);
+    let store = JournalStore::open_unstarted(
+        Arc::new(Roomy(full.clone())),
+        no_index(),
+        small(),
+        world(1).0,
+    );
+    let store = store.unwrap();
+    assert_eq!(store.shared.spares(), 1);
+    assert_eq!(segments(&full), before);
+    assert!(matches!(accept(&store, offered(9)), Some(Ok(Acceptance::Accepted { .. }))));
+    drop(store);
+    assert_eq!(
+        driven(&full.after_kill(), small()).unwrap().summary().now_or_never().unwrap().events,
+        4
+    );
+    // One that has another size, or in which something stands, is not.
+    for damage in [true, false] {
+        let disk = disk.after_kill();
+        let file = disk.open(&segment::name(2)).unwrap();
+        match damage {
+            true => file.write_at(5000, b"x").unwrap(),
+            false => file.truncate(4096).unwrap(),
+        }
+        let store =
+            JournalStore::open_unstarted(Arc::new(disk.clone()), no_index(), small(), world(1).0)
+                .unwrap();
+        assert_eq!(store.shared.spares(), 0);
+        assert_eq!(disk.open(&segment::name(2)).unwrap().size().unwrap(), small().segment_bytes);
+        let store = {
+            drop(store);
+            driven(&disk.after_kill(), small()).unwrap()
+        };
+        assert_eq!(store.summary().now_or_never().unwrap().events, 3);
     }
 }

@@ -178,10 +178,12 @@ impl Writer {
         }
     }
 
-    /// Goes on in a prepared segment.
-    pub(crate) fn roll(&mut self, segment: u64) {
+    /// Goes on in a prepared segment. Answers the one that is full, and where its batches end.
+    pub(crate) fn roll(&mut self, segment: u64) -> (u64, u64) {
+        let full = (self.segment, self.offset);
         self.segment = segment;
         self.offset = 0;
+        full
     }
 
     /// New events that found no room in the active segment, and for which there will be none.
