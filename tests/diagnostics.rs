@@ -1,8 +1,8 @@
 //! What a person sees for each code: a fixture and its rendered output, at least one a code. Reviewing a snapshot is
 //! reviewing the user's experience.
 //!
-//! A fixture is `routes/a.yaml` of a configuration; a line `#--- NAME` starts another file of it. Variables of the
-//! environment are not set.
+//! A fixture is `routes/a.yaml` of a configuration; a line `#--- NAME` starts another file of it. Every variable of the
+//! environment is set, but for the fixtures of R040; no file of a secret can be read.
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
@@ -13,15 +13,18 @@ use std::path::{Path, PathBuf};
 
 use router::cli::check::load;
 use router::config::resolve::{Environment, resolve};
+use router::config::shape::{Mapping, Shape, provider, route, server, source};
 use router::diag::code::Code;
 use router::diag::{Diagnostic, human, sort};
 use router::files::Location;
 
-struct Nothing;
+struct Stand {
+    set: bool,
+}
 
-impl Environment for Nothing {
+impl Environment for Stand {
     fn var(&self, _name: &str) -> Option<String> {
-        None
+        self.set.then(|| "value".to_owned())
     }
 
     fn read(&self, _path: &Path) -> io::Result<String> {
@@ -55,11 +58,11 @@ fn unpack(fixture: &str) -> tempfile::TempDir {
 }
 
 /// Everything that `check --env` says of the fixture, with paths as from inside the folder.
-fn check(fixture: &str) -> (Vec<Diagnostic>, String) {
+fn check(fixture: &str, environment: bool) -> (Vec<Diagnostic>, String) {
     let folder = unpack(fixture);
     let mut loaded = load(&Location::Folder(folder.path().to_owned()));
     if let Some(set) = &loaded.set {
-        let (_, more) = resolve(set, &Nothing);
+        let (_, more) = resolve(set, &Stand { set: environment });
         loaded.diagnostics.extend(more);
         sort(&loaded.files, &mut loaded.diagnostics);
     }
@@ -84,7 +87,8 @@ fn each_code_is_shown() {
     let mut seen = BTreeSet::new();
     for path in fixtures {
         let name = path.file_stem().unwrap().to_str().unwrap();
-        let (diagnostics, shown) = check(&fs::read_to_string(&path).unwrap());
+        let (diagnostics, shown) =
+            check(&fs::read_to_string(&path).unwrap(), !name.starts_with("R040"));
         let code = Code::find(name.split('-').next().unwrap())
             .expect("a fixture's name starts with its code");
         assert!(
@@ -92,6 +96,9 @@ fn each_code_is_shown() {
             "{name} shows no {}:\n{shown}",
             code.as_str()
         );
+        for diagnostic in &diagnostics {
+            assert!(diagnostic.help.is_some() || code == Code::UnreadableFile, "no help: {shown}");
+        }
         seen.insert(code);
         insta::with_settings!({ snapshot_path => "diagnostics", prepend_module_to_snapshot => false, omit_expression => true }, {
             insta::assert_snapshot!(name, shown);
@@ -100,6 +107,98 @@ fn each_code_is_shown() {
     let missing: Vec<_> =
         Code::ALL.iter().filter(|code| !seen.contains(code)).map(|code| code.as_str()).collect();
     assert!(missing.is_empty(), "no fixture in tests/diagnostics shows {missing:?}");
+}
+
+/// The keys and words of the tables that are not built, by name.
+fn later(shape: &Shape, seen: &mut BTreeSet<&'static str>, found: &mut BTreeSet<&'static str>) {
+    match shape {
+        Shape::Mapping(mapping) => later_keys(mapping, seen, found),
+        Shape::List(item) | Shape::Many(item) => later(item, seen, found),
+        Shape::Names(names) => {
+            if seen.insert(names.what) {
+                later(&names.value, seen, found);
+            }
+        }
+        Shape::Any(alternatives) => {
+            alternatives.iter().for_each(|shape| later(shape, seen, found));
+        }
+        Shape::Word(words) => {
+            found.extend(words.iter().filter(|word| !word.built).map(|word| word.text));
+        }
+        _ => {}
+    }
+}
+
+fn later_keys(
+    mapping: &'static Mapping,
+    seen: &mut BTreeSet<&'static str>,
+    found: &mut BTreeSet<&'static str>,
+) {
+    if seen.insert(mapping.name) {
+        for key in mapping.keys {
+            if !key.built {
+                found.insert(key.name);
+            }
+            later(&key.shape, seen, found);
+        }
+    }
+}
+
+/// Nothing of the language is parsed and ignored: what is not built is an error at its own place.
+#[test]
+fn every_key_that_is_not_built_says_so() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/diagnostics/R016-every-key.yaml");
+    let (diagnostics, shown) = check(&fs::read_to_string(path).unwrap(), true);
+    let (mut seen, mut found) = (BTreeSet::new(), BTreeSet::new());
+    for table in [&route::ROUTE, &source::SOURCE_FILE, &server::CONFIG, &provider::PROVIDER] {
+        later_keys(table, &mut seen, &mut found);
+    }
+    assert!(found.len() > 40, "the walk over the tables found only {found:?}");
+    let missing: Vec<_> = found
+        .iter()
+        .filter(|name| {
+            !diagnostics.iter().any(|it| {
+                it.code == Code::NotBuiltYet && it.message.starts_with(&format!("`{name}` "))
+            })
+        })
+        .collect();
+    assert!(missing.is_empty(), "{missing:?} are not in the fixture:\n{shown}");
+}
+
+/// A key that the tables take is read by a rule.
+#[test]
+fn every_key_that_is_built_is_read() {
+    fn keys(shape: &Shape, seen: &mut BTreeSet<&'static str>, found: &mut BTreeSet<&'static str>) {
+        match shape {
+            Shape::Mapping(mapping) if seen.insert(mapping.name) => {
+                for key in mapping.keys.iter().filter(|key| key.built) {
+                    found.insert(key.name);
+                    keys(&key.shape, seen, found);
+                }
+            }
+            Shape::List(item) | Shape::Many(item) => keys(item, seen, found),
+            Shape::Names(names) if seen.insert(names.what) => keys(&names.value, seen, found),
+            Shape::Any(alternatives) => {
+                alternatives.iter().for_each(|shape| keys(shape, seen, found));
+            }
+            _ => {}
+        }
+    }
+    let (mut seen, mut found) = (BTreeSet::new(), BTreeSet::new());
+    for table in [&route::ROUTE, &source::SOURCE_FILE, &server::CONFIG, &provider::PROVIDER] {
+        keys(&Shape::Mapping(table), &mut seen, &mut found);
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut rules = fs::read_to_string(folder.join("cli/providers.rs")).unwrap();
+    for file in fs::read_dir(folder.join("config/check")).unwrap() {
+        let path = file.unwrap().path();
+        if !path.ends_with("tests.rs") {
+            rules += &fs::read_to_string(path).unwrap();
+        }
+    }
+    let unread: Vec<_> =
+        found.iter().filter(|name| !rules.contains(&format!("\"{name}\""))).collect();
+    assert!(unread.is_empty(), "no rule reads {unread:?}");
 }
 
 /// `router` run in `folder`: exit code, stdout, stderr.
@@ -152,6 +251,33 @@ fn exit_codes() {
     check("R012-unknown-key", &["check", "--fix"], 2, "`--fix` is not built yet");
     check("R012-unknown-key", &["chekc"], 2, "check");
     check("R004-no-routes", &["check"], 1, "no routes in");
+}
+
+#[test]
+fn providers_and_schemas() {
+    let folder = fixture("ok");
+    let run = |arguments: &[&str], code: i32, says: &str| {
+        let (exit, out, err) = router(folder.path(), arguments);
+        assert_eq!(exit, code, "{arguments:?}: {out}{err}");
+        assert!(format!("{out}{err}").contains(says), "{arguments:?}: {out}{err}");
+        out
+    };
+    let list = run(&["providers", "list"], 0, "stripe");
+    assert!(list.lines().count() >= 7, "{list}");
+    let json = run(&["providers", "list", "--json"], 0, "");
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert!(json.as_array().unwrap().iter().any(|it| it["name"] == "shopify"), "{json}");
+    run(&["providers", "show", "stripe"], 0, "provider: stripe");
+    run(&["providers", "show", "strpe"], 1, "did you mean `stripe`?");
+    run(&["providers", "show", "nobody-at-all"], 1, "`router providers list`");
+    run(&["providers"], 2, "list");
+    for kind in ["route", "source", "config", "provider"] {
+        let schema: serde_json::Value =
+            serde_json::from_str(&run(&["schema", kind], 0, "")).unwrap();
+        assert_eq!(schema["type"], "object", "{kind}");
+    }
+    run(&["schema", "rout"], 2, "route");
+    run(&["schema"], 2, "route");
 }
 
 #[test]

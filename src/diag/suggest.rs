@@ -14,7 +14,11 @@ pub fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> O
                 && (name_lower.contains(&lower) || lower.contains(&name_lower) && name.len() >= 3);
             (name, distance, within)
         })
-        .filter(|(_, distance, within)| *distance <= bound || *within)
+        .filter(|(name, distance, within)| {
+            // Half of the letters wrong is another word: `some` does not mean `none`.
+            let longest = name.chars().count().max(written.chars().count());
+            (*distance <= bound && (distance * 2 < longest || *distance < 2)) || *within
+        })
         .min_by_key(|(name, distance, _)| (*distance, *name))
         .map(|(name, _, _)| name)
 }

@@ -376,7 +376,19 @@ impl<'n> Looker<'n> {
         }
         let help = nearest(name, known.clone()).or_else(|| {
             let known: Vec<_> = known.take(20).collect();
-            (!known.is_empty()).then(|| format!("`{root}` has: {}", known.join(", ")))
+            let declare = match root {
+                "fields" => format!("name it in the route: `fields: {{ {name}: $.… }}`"),
+                "secrets" | "env" => {
+                    format!("name it in the route: `{root}: {{ {name}: {{ env: VARIABLE }} }}`")
+                }
+                _ => String::new(),
+            };
+            match (known.is_empty(), declare.is_empty()) {
+                (true, true) => None,
+                (true, false) => Some(declare),
+                (false, true) => Some(format!("`{root}` has: {}", known.join(", "))),
+                (false, false) => Some(format!("`{root}` has: {}; {declare}", known.join(", "))),
+            }
         });
         self.fault(FaultKind::UnknownName, span, format!("`{root}` has no `{name}`"), help);
         false

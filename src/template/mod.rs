@@ -165,7 +165,7 @@ impl Condition {
                 message: "a condition yields true or false; `optional` and `raw_url` do not"
                     .to_owned(),
                 range: compiled.range,
-                help: None,
+                help: Some("compare: `fields.email is not none`, `fields.total > 100`".to_owned()),
             }]);
         }
         Ok(Self { text: text.to_owned(), reads, compiled })

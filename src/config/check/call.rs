@@ -149,6 +149,7 @@ impl Checker {
                     Code::InvalidValue,
                     pair.key_span,
                     format!("`{written}` is no header name"),
+                    "use letters, digits and `-`, such as `X-Signature`",
                 );
                 continue;
             };

@@ -38,8 +38,15 @@ impl Checker {
         self.diagnostics.push(diagnostic);
     }
 
-    pub(super) fn error(&mut self, code: Code, span: Span, message: impl Into<String>) {
-        self.push(Diagnostic::new(code, span, message));
+    /// `help` says what to write instead: no error goes without it.
+    pub(super) fn error(
+        &mut self,
+        code: Code,
+        span: Span,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
+        self.push(Diagnostic::new(code, span, message).help(help));
     }
 }
 

@@ -80,6 +80,7 @@ impl Checker {
                     Code::InvalidValue,
                     basic.get("user")?.span,
                     "a user of Basic authentication has no `:`",
+                    "write the user alone; what follows the `:` is the `password`",
                 );
                 return None;
             }
@@ -113,6 +114,7 @@ impl Checker {
                 Code::InvalidValue,
                 place.span,
                 format!("`{name}` is set by the router itself"),
+                "name a header of the receiver's own, such as `X-Api-Key`",
             );
         }
         !framing

@@ -14,6 +14,9 @@ use crate::extract::types::Type;
 use crate::extract::{Extraction, From, Pattern};
 use crate::syntax::Node;
 
+const PATH_FORMS: &str = "a path reads like `$.customer.email`, `$.items[0].id`, `$.items[*].sku` or `$.items[?@.kind == 'gift'].id`";
+const PATTERN_FORMS: &str = "a pattern is for the whole value, such as `[0-9]+` or `order-(.*)`; `\\[` is the character itself";
+
 /// Where an extraction stands decides what it can look at.
 pub(super) struct At<'a> {
     pub(super) scope: &'a Scope,
@@ -111,7 +114,7 @@ impl Checker {
             }
             Err(fault) => {
                 let place = text.span(node.span.file, fault.range);
-                self.error(Code::JsonPathSyntax, place, fault.message);
+                self.error(Code::JsonPathSyntax, place, fault.message, PATH_FORMS);
                 None
             }
         }
@@ -147,6 +150,7 @@ impl Checker {
                     Code::InvalidValue,
                     place,
                     format!("`{}` is no header name", header.text),
+                    "use letters, digits and `-`, such as `X-Signature`",
                 );
                 return None;
             }
@@ -176,7 +180,8 @@ impl Checker {
                     format!("the source's path has no part `{{{name}}}`"),
                 );
                 diagnostic.help =
-                    crate::diag::suggest::help(&name, parts.iter().map(String::as_str));
+                    crate::diag::suggest::help(&name, parts.iter().map(String::as_str))
+                        .or_else(|| Some(format!("write `{{{name}}}` into the source's `path`")));
                 self.push(diagnostic);
                 return None;
             }
@@ -198,7 +203,7 @@ impl Checker {
                 let why = message.lines().last().unwrap_or_default();
                 let why = why.strip_prefix("error: ").unwrap_or(why);
                 let message = format!("`{pattern}` is no regular expression: {why}");
-                self.error(Code::RegexSyntax, node.get("match")?.span, message);
+                self.error(Code::RegexSyntax, node.get("match")?.span, message, PATTERN_FORMS);
                 None
             }
         }
@@ -218,7 +223,12 @@ impl Checker {
         }
         if pairs.is_empty() {
             *faulty = true;
-            self.error(Code::InvalidValue, node.span, "an empty `map` knows no code");
+            self.error(
+                Code::InvalidValue,
+                node.span,
+                "an empty `map` knows no code",
+                "write `{ code: value }`, or `{ file: codes.csv }`",
+            );
             return None;
         }
         Some(pairs.iter().map(|pair| (pair.key.text.clone(), json(&pair.value))).collect())
@@ -232,6 +242,7 @@ impl Checker {
                     Code::UnreadableFile,
                     node.span,
                     format!("cannot read `{path}`: {error}"),
+                    "the path is relative to the file that names it",
                 );
                 return None;
             }
@@ -253,6 +264,7 @@ impl Checker {
                         Code::InvalidValue,
                         node.span,
                         format!("`{path}` is no CSV: {error}"),
+                        "write two columns a line: `code,value`",
                     );
                     return None;
                 }
@@ -272,6 +284,7 @@ impl Checker {
                                 span,
                                 format!("a second row for `{code}`"),
                             )
+                            .help("keep one of the two")
                             .related(node.span, "the file is named here"),
                         );
                     }
@@ -287,6 +300,7 @@ impl Checker {
                                 record.len()
                             ),
                         )
+                        .help("write `code,value`; a value that holds a comma stands in double quotes")
                         .related(node.span, "the file is named here"),
                     );
                 }
@@ -300,7 +314,12 @@ impl Checker {
         let span = node.get("format")?.span;
         if !matches!(type_, None | Some(Type::Timestamp)) {
             *faulty = true;
-            self.error(Code::InvalidValue, span, "`format` belongs to `type: timestamp`");
+            self.error(
+                Code::InvalidValue,
+                span,
+                "`format` belongs to `type: timestamp`",
+                "write `type: timestamp`, or remove `format`",
+            );
             return None;
         }
         const WORDS: [&str; 2] = ["unix", "unix_ms"];

@@ -95,10 +95,13 @@ impl Checker {
             return None;
         }
         if node.is_null() {
+            let required: Vec<&str> =
+                table.keys.iter().filter(|key| key.required).map(|key| key.name).collect();
             self.error(
                 Code::MissingKey,
                 node.span,
                 format!("the file is empty: {} needs keys", table.name),
+                format!("begin with {}, or remove the file", shape::check::listed(&required)),
             );
             return None;
         }

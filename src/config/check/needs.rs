@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::context::{Checker, many};
+use crate::config::shape;
 use crate::diag::code::Code;
 use crate::diag::{Diagnostic, Span, suggest};
 use crate::syntax::Node;
@@ -57,7 +58,11 @@ impl Checker {
                                     item.span,
                                     format!("there is no step `{}`", text.text),
                                 );
-                                diagnostic.help = suggest::help(&text.text, known);
+                                diagnostic.help = suggest::help(&text.text, known.iter().copied())
+                                    .or_else(|| {
+                                        let listed = shape::check::listed(&known);
+                                        Some(format!("this route's steps are {listed}"))
+                                    });
                                 self.push(diagnostic);
                             }
                         }

@@ -113,6 +113,7 @@ impl Checker {
                     Code::InvalidValue,
                     node.get("secret")?.span,
                     "a list of no secrets verifies nothing",
+                    "add one: `{ env: NAME }`",
                 );
             }
             given.into_iter().collect::<Option<_>>()?
@@ -126,6 +127,7 @@ impl Checker {
                     Code::InvalidValue,
                     node.get("any_of")?.span,
                     "a list of no schemes verifies nothing",
+                    "add one, such as `{ token: { bearer: true } }`",
                 );
                 return None;
             }
@@ -321,6 +323,7 @@ impl Checker {
                             Code::InvalidValue,
                             node.get("separator")?.span,
                             "`separator` is one character",
+                            "write `\",\"`, `\";\"` or `\" \"`",
                         );
                         return None;
                     }
@@ -365,6 +368,7 @@ impl Checker {
                     Code::InvalidValue,
                     text.span(node.span.file, open..text.text.len()),
                     "this `{` is never closed",
+                    "close the name: `{body}`",
                 );
                 return None;
             };
@@ -383,7 +387,12 @@ impl Checker {
             parts.push(Part::Literal(rest.to_owned()));
         }
         if parts.is_empty() && !faulty {
-            self.error(Code::InvalidValue, node.span, "nothing is signed");
+            self.error(
+                Code::InvalidValue,
+                node.span,
+                "nothing is signed",
+                "write what the sender signs, such as `{timestamp}.{body}`",
+            );
             return None;
         }
         (!faulty).then_some(parts)
@@ -404,12 +413,16 @@ impl Checker {
                 span,
                 format!("`{name}` in `signed` is part of the language, but this version does not carry it out"),
             )
-            .label("not built yet"),
+            .label("not built yet")
+            .help(format!("this version knows {SIGNED_NAMES}")),
             Unknown::Name => Diagnostic::new(Code::UnknownName, span, format!("`{name}` names nothing of a request"))
-                .help("there are `{body} {timestamp} {id} {method} {url} {path} {query.N} {header.N} {sig.K}`"),
+                .help(format!("there are {SIGNED_NAMES}")),
         });
     }
 }
+
+const SIGNED_NAMES: &str =
+    "`{body} {timestamp} {id} {method} {url} {path} {query.N} {header.N} {sig.K}`";
 
 enum Unknown {
     Later,

@@ -26,6 +26,7 @@ impl Checker {
                     Code::InvalidValue,
                     node.get("literal")?.span,
                     "an empty secret protects nothing",
+                    "write `{ env: NAME }` or `{ file: PATH }`",
                 );
                 return None;
             }

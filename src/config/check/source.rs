@@ -176,9 +176,12 @@ impl Checker {
                     }
                     self.push(diagnostic);
                 }
-                Err(error) => {
-                    self.error(Code::InvalidValue, *span, format!("`{path}` is no path: {error}"))
-                }
+                Err(error) => self.error(
+                    Code::InvalidValue,
+                    *span,
+                    format!("`{path}` is no path: {error}"),
+                    "write one such as `/hooks/store`",
+                ),
             }
         }
     }
@@ -227,7 +230,12 @@ impl Checker {
         };
         if methods.is_empty() {
             let place = layered(node, preset, "methods").unwrap_or(node).span;
-            self.error(Code::InvalidValue, place, "a source without methods takes nothing");
+            self.error(
+                Code::InvalidValue,
+                place,
+                "a source without methods takes nothing",
+                "leave `methods` out for `[POST]`",
+            );
         }
         let body = match layered(node, preset, "body") {
             None => None,
@@ -374,6 +382,7 @@ impl Checker {
                 Code::InvalidValue,
                 hash.span,
                 "a hash of nothing is the same for every event",
+"write `{ hash: body }`, or name what makes an event: `{ hash: [$.order, $.status] }`",
             );
             return None;
         }
@@ -417,6 +426,7 @@ impl Checker {
                         Code::InvalidValue,
                         pair.key_span,
                         format!("`{}` is no header name", pair.key.text),
+                        "use letters, digits and `-`, such as `X-Signature`",
                     );
                     return None;
                 };
@@ -425,6 +435,7 @@ impl Checker {
                         Code::InvalidValue,
                         pair.key_span,
                         format!("`{name}` is set by the server"),
+                        "remove it",
                     );
                     return None;
                 }
@@ -434,6 +445,7 @@ impl Checker {
                         Code::InvalidValue,
                         pair.value.span,
                         "a header's value is one line of visible characters",
+                        "write it on one line",
                     );
                     return None;
                 };

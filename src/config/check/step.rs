@@ -62,7 +62,12 @@ impl Checker {
         if timeout.is_zero()
             && let Some(place) = node.get("timeout")
         {
-            self.error(Code::InvalidValue, place.span, "no call is that fast");
+            self.error(
+                Code::InvalidValue,
+                place.span,
+                "no call is that fast",
+                "write at least `1ms`; `10s` is what a step has without it",
+            );
             return None;
         }
         let mut saved = Vec::new();
@@ -162,6 +167,7 @@ impl Checker {
                 Code::InvalidValue,
                 node.span,
                 "a step that no answer satisfies can only fail",
+                "leave `success` out for `[2xx]`, or name the statuses that mean done",
             );
             return None;
         }

@@ -11,6 +11,8 @@ use crate::template::names::{Fault, FaultKind, Names, Reads};
 use crate::template::url::UrlTemplate;
 use crate::template::{Condition, Template};
 
+const EXPRESSION_FORMS: &str = "an expression reads like `fields.order_id`, `fields.name | default('x')`, `fields.total > 100` or `fields.email is not none`";
+
 /// What templates may read at one place of a route.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Scope {
@@ -119,7 +121,9 @@ impl Checker {
                 FaultKind::RawUrl => Code::RawUrl,
             };
             let mut diagnostic = Diagnostic::new(code, text.span(file, fault.range), fault.message);
-            diagnostic.help = fault.help;
+            diagnostic.help = fault
+                .help
+                .or_else(|| (code == Code::TemplateSyntax).then(|| EXPRESSION_FORMS.to_owned()));
             self.push(diagnostic);
         }
     }

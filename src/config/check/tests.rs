@@ -117,11 +117,11 @@ fn check_steps(steps: &str, expected: &[&str]) {
     check(&[("router.yaml", SERVER), ("routes/r.yaml", &route)], expected);
 }
 
-fn check_source(source: &str, expected: &[&str]) {
+fn check_source(source: &str, expected: &[&str]) -> Loaded {
     let route = format!(
         "route: r\nsource: {source}\nsteps: [ {{ name: s, call: {{ get: https://a.example/ }} }} ]\n"
     );
-    check(&[("routes/r.yaml", &route)], expected);
+    check(&[("routes/r.yaml", &route)], expected)
 }
 
 /// What is said of a key of the language that is not built.
@@ -137,10 +137,7 @@ fn forms() {
     check_route("timeout: 10", &["R015 the duration 10 has no unit | 10"]);
     check_route(
         "retry: { jitter: fulll, attempts: 0 }",
-        &[
-            "R015 `jitter` cannot be `fulll` | fulll",
-            "R015 `attempts` must be a whole number from 1 to 1000 | 0",
-        ],
+        &["R015 `jitter` cannot be `fulll` | fulll", "R015 `attempts` cannot be `0` | 0"],
     );
     check(&[("routes/r.yaml", "")], &["R013 the file is empty: a route needs keys | "]);
     check(
@@ -271,6 +268,129 @@ fn steps_and_templates() {
     check_steps(
         "  - { name: a, call: { get: https://x.example/ } }\n  - { name: a, was: a, call: { get: https://x.example/ } }",
         &["R030 a second step is called `a` | a", "R030 `a` is a step of this route still | a"],
+    );
+}
+
+#[test]
+fn warnings_of_urls_and_keys() {
+    check_steps(
+        "  - { name: a, call: { get: \"https://x.example/{{ fields.id | raw_url }}\" } }",
+        &[
+            "R054 `raw_url` puts the value into the URL as it is, slashes and all | fields.id | raw_url",
+        ],
+    );
+    let tenant = |key: &str| {
+        format!(
+            "route: r\nsource: {{ path: '/r/{{shop}}', verify: {{ token: {{ bearer: true }}, secret: {{ env: S }} }}, event: {{ id: $.id }} }}\n\
+             fields: {{ id: $.id, tenant: {{ path: shop }} }}\nsteps: [ {{ name: s, idempotency_key: \"{key}\", call: {{ get: https://a.example/ }} }} ]\n"
+        )
+    };
+    check(
+        &[("routes/r.yaml", &tenant("{{ fields.id }}"))],
+        &[
+            "R055 the source's path has `{shop}`, and this key does not name it | \"{{ fields.id }}\"",
+        ],
+    );
+    check(&[("routes/r.yaml", &tenant("{{ path.shop }}-{{ fields.id }}"))], &[]);
+    check(&[("routes/r.yaml", &tenant("{{ fields.tenant }}-{{ fields.id }}"))], &[]);
+}
+
+#[test]
+fn destinations() {
+    let with = |destination: &str, call: &str, expected: &[&str]| {
+        let route = format!(
+            "route: r\nsource: {{ path: /r, verify: {{ token: {{ bearer: true }}, secret: {{ env: S }} }}, event: {{ id: $.id }} }}\nsteps: [ {{ name: s, call: {{ to: d, {call} }} }} ]\n"
+        );
+        let server =
+            format!("destinations: {{ d: {{ url: https://d.example, {destination} }} }}\n");
+        check(&[("router.yaml", &server), ("routes/r.yaml", &route)], expected)
+    };
+    let key = "auth: { header: X-Key, value: { env: K } }";
+    let loaded = with(key, "get: /x", &[]);
+    let set = loaded.set.unwrap();
+    assert!(matches!(
+        &set.destinations.values().next().unwrap().auth,
+        Some(crate::config::Auth::Header { name, .. }) if name == "x-key"
+    ));
+    with(
+        key,
+        "get: /x, headers: { x-key: y, Accept: a, accept: b }",
+        &[
+            "R015 `x-key` is set by the destination's `auth` | x-key",
+            "R015 `accept` is given twice | accept",
+        ],
+    );
+    with(
+        "auth: { header: Host, value: { env: K } }",
+        "get: /x",
+        &["R015 `host` is set by the router itself | Host"],
+    );
+    with(
+        "idempotency: { header: X-Once }",
+        "get: /x, headers: { X-Once: y, Content-Length: 1, Transfer-Encoding: chunked }",
+        &[
+            "R015 `X-Once` carries the idempotency key | X-Once",
+            "R015 `Content-Length` is set by the router itself | Content-Length",
+            "R015 `Transfer-Encoding` is set by the router itself | Transfer-Encoding",
+        ],
+    );
+    with(
+        "idempotency: body",
+        "post: /x, json: { id: 1 }",
+        &["R053 `d` takes its key in the body, and this call places none | post"],
+    );
+    with("idempotency: body", "post: /x, json: { id: \"{{ idempotency_key }}\" }", &[]);
+}
+
+#[test]
+fn retry_merges_key_by_key() {
+    let route = "route: r\nsource: { path: /r, verify: { token: { bearer: true }, secret: { env: S } }, event: { id: $.id } }\n\
+         retry: { attempts: 5, first: 2s, on: [429] }\nsteps:\n\
+         - { name: a, retry: { first: 3s, jitter: none }, call: { get: https://a.example/ } }\n\
+         - { name: b, retry: { on: [network] }, call: { get: https://a.example/ } }\n";
+    let set = check(&[("routes/r.yaml", route)], &[]).set.unwrap();
+    let [a, b] = set.routes[&"r".into()].steps.as_slice() else { panic!("two steps") };
+    let built_in = crate::delivery::policy::Retry::default();
+    assert_eq!((a.retry.attempts, a.retry.first.as_secs()), (5, 3));
+    assert_eq!((b.retry.attempts, b.retry.first.as_secs()), (5, 2));
+    assert_eq!((a.retry.within, a.retry.max), (built_in.within, built_in.max));
+    assert_eq!(a.retry.jitter, crate::delivery::policy::Jitter::None);
+    assert_eq!(b.retry.jitter, built_in.jitter);
+    assert!(matches!(a.retry_on[..], [crate::config::RetryOn::Status(_)]));
+    assert!(matches!(b.retry_on[..], [crate::config::RetryOn::Network]));
+}
+
+#[test]
+fn alternatives_and_answers() {
+    let loaded = check_source(
+        "{ path: /r, verify: { secret: { env: S }, any_of: [ { token: { bearer: true } }, { hmac: sha256, signature: { header: X-S }, secret: { env: T } } ] }, event: { id: $.id }, respond: { status: 202, headers: { X-A: b }, body: { ok: true } } }",
+        &[],
+    );
+    let set = loaded.set.unwrap();
+    let source = &set.sources[&"r".into()];
+    assert!(
+        matches!(&source.verify.scheme, crate::verify::scheme::Scheme::AnyOf(all) if all.len() == 2)
+    );
+    assert_eq!(source.verify.strength, crate::verify::scheme::Strength::Token);
+    assert_eq!(source.respond.status, 202);
+    assert_eq!(source.respond.headers["x-a"], "b");
+    assert_eq!(source.respond.headers["content-type"], "application/json");
+    assert_eq!(source.respond.body.as_ref(), b"{\"ok\":true}");
+    check_source(
+        "{ path: /r, verify: { any_of: [ { token: { bearer: true } } ] }, event: { id: $.id } }",
+        &["R013 the verification needs `secret` | any_of"],
+    );
+    check_source(
+        "{ path: /r, verify: { any_of: [], secret: { env: S } }, event: { id: $.id } }",
+        &["R015 a list of no schemes verifies nothing | []"],
+    );
+    check_source(
+        "{ path: /r, verify: { token: { bearer: true }, secret: { env: S } }, event: { id: $.id }, respond: { status: 404 } }",
+        &["R015 `status` cannot be `404` | 404"],
+    );
+    check_source(
+        "{ path: /r, verify: { token: { bearer: true }, secret: { env: S } }, event: { id: $.id }, respond: { headers: { Connection: close } } }",
+        &["R015 `connection` is set by the server | Connection"],
     );
 }
 

@@ -82,8 +82,8 @@ impl Walk<'_> {
                 Some(Ok(count)) if (least..=most).contains(&count) => {}
                 Some(_) => self.invalid(
                     node,
-                    format!("{what} must be a whole number from {least} to {most}"),
-                    "write such a number".to_owned(),
+                    format!("{what} cannot be `{}`", node.as_number().unwrap_or_default()),
+                    format!("write a whole number from {least} to {most}"),
                 ),
                 None => self.wrong(node, shape, what),
             },
@@ -91,8 +91,8 @@ impl Walk<'_> {
                 Some(Ok(factor)) if factor >= least && factor <= 1000.0 => {}
                 Some(_) => self.invalid(
                     node,
-                    format!("{what} must be from {least} to 1000"),
-                    "write such a number".to_owned(),
+                    format!("{what} cannot be `{}`", node.as_number().unwrap_or_default()),
+                    format!("write a number from {least} to 1000"),
                 ),
                 None => self.wrong(node, shape, what),
             },
@@ -153,12 +153,21 @@ impl Walk<'_> {
             },
             Shape::Any(alternatives) => {
                 match alternatives.iter().find(|alternative| takes(alternative, node)) {
+                    Some(Shape::LaterMapping | Shape::LaterList) => self.not_built(
+                        node,
+                        format!("{} as {what}", node.kind_name()),
+                        format!("write {}", in_words(shape)),
+                    ),
                     Some(alternative) => self.value(node, alternative, what),
                     None => self.wrong(node, shape, what),
                 }
             }
             Shape::LaterMapping | Shape::LaterList => {
-                self.not_built(node, format!("{} as {what}", node.kind_name()));
+                self.not_built(
+                    node,
+                    format!("{} as {what}", node.kind_name()),
+                    "remove it".to_owned(),
+                );
             }
         }
     }
@@ -168,7 +177,14 @@ impl Walk<'_> {
         for pair in pairs {
             match mapping.keys.iter().find(|key| key.name == pair.key.text) {
                 Some(key) if key.built => {
+                    let before = self.found.len();
                     self.value(&pair.value, &key.shape, &format!("`{}`", key.name));
+                    // Where the fault is the value itself, what the key is for says what to write.
+                    for fault in self.found.iter_mut().skip(before) {
+                        if fault.help.is_none() && fault.span == pair.value.span {
+                            fault.help = Some(format!("`{}`: {}", key.name, key.doc));
+                        }
+                    }
                 }
                 Some(key) => {
                     faulty = true;
@@ -212,11 +228,14 @@ impl Walk<'_> {
             pairs.iter().filter(|pair| mapping.one_of.contains(&pair.key.text.as_str())).collect();
         match chosen.as_slice() {
             [] if faulty => {}
-            [] => self.found.push(Diagnostic::new(
-                Code::MissingKey,
-                start_of(node, pairs),
-                format!("{} needs one of {}", mapping.name, listed(mapping.one_of)),
-            )),
+            [] => self.found.push(
+                Diagnostic::new(
+                    Code::MissingKey,
+                    start_of(node, pairs),
+                    format!("{} needs one of {}", mapping.name, listed(mapping.one_of)),
+                )
+                .help("add the one that fits"),
+            ),
             [_] => {}
             [first, second, ..] => self.found.push(
                 Diagnostic::new(
@@ -289,7 +308,11 @@ impl Walk<'_> {
             words.iter().filter(|word| word.built).map(|word| word.text).collect();
         match words.iter().find(|word| word.text == text.text) {
             Some(word) if word.built => {}
-            Some(word) => self.not_built(node, format!("`{}` as {what}", word.text)),
+            Some(word) => self.not_built(
+                node,
+                format!("`{}` as {what}", word.text),
+                format!("write {}", listed(&known)),
+            ),
             None => {
                 let near = suggest::nearest(&text.text, known.iter().copied());
                 let mut diagnostic = Diagnostic::new(
@@ -308,14 +331,15 @@ impl Walk<'_> {
         }
     }
 
-    fn not_built(&mut self, node: &Node, what: String) {
+    fn not_built(&mut self, node: &Node, what: String, help: String) {
         self.found.push(
             Diagnostic::new(
                 Code::NotBuiltYet,
                 node.span,
                 format!("{what} is part of the language, but this version does not carry it out"),
             )
-            .label("not built yet"),
+            .label("not built yet")
+            .help(help),
         );
     }
 
