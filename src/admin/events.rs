@@ -81,7 +81,7 @@ async fn ambiguous(admin: &Admin, id: &str, uids: &[Uid]) -> Result<Problem, Pro
         }
     }
     let detail = format!(
-        "{} events have the id `{id}`; name one by its uid, or its source by `?source=`",
+        "{} events have the id `{id}`; name one by its uid, or its source (`?source=`, `--source`)",
         uids.len()
     );
     Ok(Problem::conflict(detail).with("matches", Json::Array(matches)))

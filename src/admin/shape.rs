@@ -108,6 +108,11 @@ fn reason(reason: &Reason) -> Json {
 }
 
 fn step(state: &StepState, entries: &[Entry]) -> Json {
+    // What the newest attempt sends or sent.
+    let request = entries.iter().rev().find_map(|entry| match &entry.what {
+        What::Intended { step, request, .. } if *step == state.step => Some(request),
+        _ => None,
+    });
     let attempts: Vec<Json> = entries
         .iter()
         .filter_map(|entry| match &entry.what {
@@ -127,6 +132,7 @@ fn step(state: &StepState, entries: &[Entry]) -> Json {
         "status": state.status,
         "idempotencyKey": state.key.as_ref().map(|key| &key.text),
         "generation": state.generation,
+        "request": request,
         "saved": state.saved,
         "reason": state.reason,
         "dueAt": time(state.due_at),
@@ -151,9 +157,10 @@ fn attempt(attempt: &Attempt) -> Json {
 fn entry(entry: &Entry) -> Json {
     let at = entry.at.to_string();
     match &entry.what {
-        What::Intended { step, attempt, key, digest } => json!({
+        What::Intended { step, attempt, key, request, digest } => json!({
             "at": at, "what": "intended", "step": step, "attempt": attempt,
-            "idempotencyKey": key.as_ref().map(|key| &key.text), "digest": digest,
+            "idempotencyKey": key.as_ref().map(|key| &key.text), "request": request,
+            "digest": digest,
         }),
         What::Attempted { step, attempt } => json!({
             "at": at, "what": "attempted", "step": step, "attempt": attempt.number,

@@ -14,6 +14,7 @@ use super::{Global, err, out};
 use crate::call::api::{ApiClient, ApiError};
 use crate::secret::SecretValue;
 use crate::telemetry::log::field;
+use crate::world::World;
 
 /// What stays as it is within one part of a path (RFC 3986, unreserved).
 const PATH_PART: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
@@ -39,6 +40,7 @@ enum Command {
     /// What happened to an event: its deliveries, attempts and results
     Show {
         /// Event id, or uid
+        #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
         id: String,
         /// The source, where two use the same id
         #[arg(long)]
@@ -53,8 +55,10 @@ struct Filter {
     /// queued, processing, succeeded, failed, ignored, unrouted or malformed
     #[arg(long)]
     status: Option<String>,
+    /// Events that this route took
     #[arg(long)]
     route: Option<String>,
+    /// Events of this source
     #[arg(long)]
     source: Option<String>,
     /// Event type
@@ -96,6 +100,7 @@ struct ListArgs {
 #[derive(clap::Args, Debug)]
 struct ReplayArgs {
     /// Event ids or uids; without any, the filters choose
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
     ids: Vec<String>,
     #[command(flatten)]
     filter: Filter,
@@ -227,7 +232,7 @@ fn table(events: &[Json]) -> Table {
             })
             .collect();
         table.add_row([
-            text(&event["receivedAt"]),
+            moment(&event["receivedAt"]),
             text(&event["eventId"]),
             text(&event["eventType"]),
             text(&event["source"]),
@@ -243,7 +248,11 @@ async fn show(api: &Api, id: &str, source: Option<&str>, json: bool) -> anyhow::
     let query: Vec<_> =
         source.map(|source| ("source".to_owned(), source.to_owned())).into_iter().collect();
     let event = api.get(&path(id), &query).await?;
-    out(&if json { format!("{event:#}\n") } else { show::timeline(&event) });
+    out(&if json {
+        format!("{event:#}\n")
+    } else {
+        show::timeline(&event, World::real().clock.now())
+    });
     Ok(ExitCode::SUCCESS)
 }
 
@@ -350,6 +359,14 @@ fn text(value: &Json) -> String {
         Json::String(text) if text.is_empty() => "-".to_owned(),
         Json::String(text) => field(text).into_owned(),
         other => field(&other.to_string()).into_owned(),
+    }
+}
+
+/// A time to the millisecond, which is what a person compares.
+fn moment(value: &Json) -> String {
+    match value.as_str().and_then(|at| at.parse::<jiff::Timestamp>().ok()) {
+        Some(at) => format!("{at:.3}"),
+        None => text(value),
     }
 }
 

@@ -310,7 +310,7 @@ fn text(dry: &DryRun) -> String {
     if let Some(at) = &dry.occurred_at {
         text += &format!("  occurred {at}");
     }
-    text += &format!("\nroute   {}  would be {}", dry.route, dry.status);
+    text += &format!("\nroute   {}  would end as {}", dry.route, dry.status);
     if let Some(reason) = &dry.reason {
         text += &format!(": {reason}");
     }

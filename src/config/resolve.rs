@@ -41,6 +41,20 @@ pub fn resolve(set: &RouteSet, environment: &dyn Environment) -> (Resolved, Vec<
             }
         }
     }
+    for source in set.sources.values() {
+        let value = |secret: &SecretRef| resolved.secret(secret).map(SecretValue::expose);
+        for (secret, why) in source.verify.scheme.unusable(value) {
+            let Some(span) = set.references.secrets.get(secret) else { continue };
+            diagnostics.push(
+                Diagnostic::new(
+                    Code::UnreadableSecret,
+                    *span,
+                    format!("this secret cannot verify the source `{}`: {why}", source.name),
+                )
+                .help("give it exactly as the provider shows it"),
+            );
+        }
+    }
     for (variable, span) in &set.references.variables {
         match environment.var(variable) {
             Some(value) => {
@@ -159,6 +173,27 @@ steps: [ { name: s, call: { get: https://a.example/ } } ]
                 "R040 the variable `REGION` is not set | REGION",
             ],
         );
+    }
+
+    #[test]
+    fn a_secret_that_can_never_verify_is_refused() {
+        fn check(provider: &str, value: &'static str, expected: &[&str]) {
+            let mut files = Files::new("/c");
+            files.add("routes/r.yaml", ROUTE_OF.replace("PROVIDER", provider));
+            let set = load(files).set.unwrap();
+            let (_, found) = resolve(&set, &Fake([("KEY", value)].into()));
+            let found: Vec<_> = found.iter().map(|it| it.message.as_str()).collect();
+            assert_eq!(found, expected);
+        }
+        const ROUTE_OF: &str = "
+route: r
+source: { path: /r, verify: { provider: PROVIDER, secret: { env: KEY } } }
+steps: [ { name: s, call: { get: https://a.example/ } } ]
+";
+        check("svix", "whsec_c2VjcmV0", &[]);
+        check("svix", "s3cret!", &["this secret cannot verify the source `r`: it is not base64"]);
+        // GitLab's older way takes any text.
+        check("gitlab", "s3cret!", &[]);
     }
 
     #[test]

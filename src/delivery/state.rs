@@ -233,8 +233,15 @@ pub struct Entry {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum What {
-    /// An attempt is about to leave. `digest` is SHA-256 (hex) over the request with secrets replaced by their names.
-    Intended { step: StepName, attempt: u32, key: Option<IdempotencyKey>, digest: String },
+    /// An attempt is about to leave. `request` is its method and URL with secrets replaced by their names, cut to a
+    /// line (`None` where an earlier version of the journal did not keep it); `digest` is SHA-256 (hex) over the whole request, likewise without secrets.
+    Intended {
+        step: StepName,
+        attempt: u32,
+        key: Option<IdempotencyKey>,
+        request: Option<String>,
+        digest: String,
+    },
     /// An attempt ended.
     Attempted { step: StepName, attempt: Attempt },
     /// A step was settled or put off without a call: skipped, not run, already done, waiting for a key, a failed template.

@@ -126,6 +126,7 @@ impl Owner<'_> {
             step: step.name.clone(),
             attempt: after.attempts,
             key: key.clone(),
+            request: Some(request.shown.line()),
             digest: request.digest.clone(),
         };
         let transition = decide::settle(plan, &self.state, vec![after], None, now);

@@ -334,7 +334,11 @@ impl Owner<'_> {
             Status::Ignored => metrics.ignored(route),
             Status::Queued | Status::Processing => {}
         }
-        self.log(cause);
+        let result = match self.state.status {
+            Status::Succeeded => "succeeded",
+            Status::Queued | Status::Processing | Status::Failed | Status::Ignored => cause,
+        };
+        self.log(result);
     }
 
     fn log(&self, result: &str) {

@@ -21,6 +21,8 @@ use crate::template::body::BodyTemplate;
 use crate::template::context::Context;
 use crate::template::{RenderError, Template};
 
+/// Longer request lines are cut in the journal.
+const LINE_CHARS_MAX: usize = 512;
 const AGENT: &str = concat!("router/", env!("CARGO_PKG_VERSION"));
 const CORRELATION_HEADER: HeaderName = HeaderName::from_static("x-correlation-id");
 
@@ -54,6 +56,17 @@ pub struct Shown {
     pub url: String,
     pub headers: Vec<(String, String)>,
     pub body: String,
+}
+
+impl Shown {
+    /// Method and URL, for the journal: at most [`LINE_CHARS_MAX`] characters.
+    pub fn line(&self) -> String {
+        let line = format!("{} {}", self.method, self.url);
+        if line.chars().count() <= LINE_CHARS_MAX {
+            return line;
+        }
+        line.chars().take(LINE_CHARS_MAX).chain(['…']).collect()
+    }
 }
 
 /// The step's call as it will leave. `body` is the event's own, for `raw: true`.

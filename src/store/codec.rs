@@ -18,8 +18,10 @@ use crate::delivery::state::{
 use crate::envelope::{BodyKind, Envelope, Identity};
 use crate::name::{DeliveryId, Uid};
 
-/// Version of every kind's format so far.
+/// Version of every kind's format, but for what is named beneath.
 pub(crate) const VERSION: u8 = 1;
+/// Of an intent that says what it sends. One that was written before stays in version 1.
+const INTENDED_VERSION: u8 = 2;
 
 /// The kinds, as numbers on disk. A number is never used again for something else.
 mod kind {
@@ -51,7 +53,7 @@ pub(crate) enum DecodeError {
 
 /// Appends one fact: kind, version, length, body.
 pub(crate) fn encode(fact: &Fact, out: &mut Vec<u8>) {
-    out.extend([kind_of(fact), VERSION]);
+    out.extend([kind_of(fact), version_of(fact)]);
     let length_at = out.len();
     out.extend([0; 4]);
     match fact {
@@ -114,9 +116,20 @@ fn kind_of(fact: &Fact) -> u8 {
     }
 }
 
+fn version_of(fact: &Fact) -> u8 {
+    match fact {
+        Fact::Changed(changed) => match changed.change.entry.what {
+            What::Intended { request: Some(_), .. } => INTENDED_VERSION,
+            _ => VERSION,
+        },
+        _ => VERSION,
+    }
+}
+
 fn decode(kind: u8, version: u8, body: &[u8]) -> Result<Fact, DecodeError> {
     let read = Body { kind, body };
-    if version != VERSION {
+    let known = version == VERSION || (kind == kind::INTENDED && version == INTENDED_VERSION);
+    if !known {
         return Err(DecodeError::Newer { kind, version });
     }
     Ok(match kind {
@@ -433,11 +446,37 @@ struct StoredEntry<'a> {
 
 #[derive(Serialize, Deserialize)]
 enum StoredWhat<'a> {
-    Intended { step: &'a str, attempt: u32, key: Option<IdempotencyKey>, digest: &'a str },
-    Attempted { step: &'a str, attempt: StoredAttempt<'a> },
-    StepDecided { step: &'a str, status: StepStatus, why: &'a str },
-    Decided { why: &'a str },
-    Operated { actor: &'a str, action: &'a str, note: Option<&'a str> },
+    Intended {
+        step: &'a str,
+        attempt: u32,
+        key: Option<IdempotencyKey>,
+        digest: &'a str,
+    },
+    Attempted {
+        step: &'a str,
+        attempt: StoredAttempt<'a>,
+    },
+    StepDecided {
+        step: &'a str,
+        status: StepStatus,
+        why: &'a str,
+    },
+    Decided {
+        why: &'a str,
+    },
+    Operated {
+        actor: &'a str,
+        action: &'a str,
+        note: Option<&'a str>,
+    },
+    /// From [`INTENDED_VERSION`] on.
+    Requested {
+        step: &'a str,
+        attempt: u32,
+        key: Option<IdempotencyKey>,
+        request: &'a str,
+        digest: &'a str,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -455,7 +494,16 @@ struct StoredAttempt<'a> {
 impl<'a> StoredEntry<'a> {
     fn of(entry: &'a Entry) -> Self {
         let what = match &entry.what {
-            What::Intended { step, attempt, key, digest } => StoredWhat::Intended {
+            What::Intended { step, attempt, key, request: Some(request), digest } => {
+                StoredWhat::Requested {
+                    step: step.as_str(),
+                    attempt: *attempt,
+                    key: key.clone(),
+                    request,
+                    digest,
+                }
+            }
+            What::Intended { step, attempt, key, request: None, digest } => StoredWhat::Intended {
                 step: step.as_str(),
                 attempt: *attempt,
                 key: key.clone(),
@@ -487,9 +535,20 @@ impl<'a> StoredEntry<'a> {
 
     fn back(self) -> Option<Entry> {
         let what = match self.what {
-            StoredWhat::Intended { step, attempt, key, digest } => {
-                What::Intended { step: step.into(), attempt, key, digest: digest.to_owned() }
-            }
+            StoredWhat::Intended { step, attempt, key, digest } => What::Intended {
+                step: step.into(),
+                attempt,
+                key,
+                request: None,
+                digest: digest.to_owned(),
+            },
+            StoredWhat::Requested { step, attempt, key, request, digest } => What::Intended {
+                step: step.into(),
+                attempt,
+                key,
+                request: Some(request.to_owned()),
+                digest: digest.to_owned(),
+            },
             StoredWhat::Attempted { step, attempt } => What::Attempted {
                 step: step.into(),
                 attempt: Attempt {
@@ -712,6 +771,17 @@ mod tests {
         facts
     }
 
+    /// An intent as it is written now.
+    fn requested() -> Fact {
+        let mut change = intended(Some("order-7"));
+        if let What::Intended { request, .. } = &mut change.entry.what {
+            *request = Some("POST https://a.example/".to_owned());
+        }
+        let previous = Position { segment: 1, offset: 2, index: 3 };
+        let delivery = delivery(7, "ship");
+        Fact::Changed(Box::new(Changed { delivery, version: 5, previous, change }))
+    }
+
     fn encoded(facts: &[Fact]) -> Vec<u8> {
         let mut bytes = Vec::new();
         for fact in facts {
@@ -731,6 +801,17 @@ mod tests {
     fn the_bytes_of_version_1_are_what_they_were() {
         let digest = hex::encode(Sha256::digest(encoded(&samples())));
         assert_eq!(digest, "9b5136e6dc444c5bae1e147f0c2f7d0278d3fddff4dbbfc5ad3031f1def2de83");
+    }
+
+    #[test]
+    fn an_intent_in_version_2_is_what_it_was() {
+        let bytes = encoded(&[requested()]);
+        assert_eq!(bytes[..2], [kind::INTENDED, 2]);
+        assert_eq!(decode_all(&bytes), Ok(vec![requested()]));
+        assert_eq!(
+            hex::encode(Sha256::digest(&bytes)),
+            "9b0f0efd049dd2a6be37081729734430758c4c4657756556fbed487c78e07278"
+        );
     }
 
     #[test]

@@ -159,8 +159,13 @@ fn change(what: What, status: Status, step: Option<StepState>) -> Change {
 /// The worker goes on holding it.
 pub(crate) fn intended(key: Option<&str>) -> Change {
     let key = key.map(|text| IdempotencyKey { text: text.into(), explicit: true });
-    let what =
-        What::Intended { step: "ship".into(), attempt: 1, key: key.clone(), digest: "d1".into() };
+    let what = What::Intended {
+        step: "ship".into(),
+        attempt: 1,
+        key: key.clone(),
+        request: None,
+        digest: "d1".into(),
+    };
     let step = StepState { key, attempts: 1, ..step(StepStatus::Running) };
     change(what, Status::Processing, Some(step))
 }

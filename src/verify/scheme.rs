@@ -113,6 +113,33 @@ pub enum SignatureEncoding {
     Base64,
 }
 
+impl Scheme {
+    /// The secrets that no part of the scheme can read, with the reason: `value` gives what a secret holds, where it is
+    /// known.
+    pub fn unusable<V: AsRef<str>>(
+        &self,
+        value: impl Fn(&SecretRef) -> Option<V> + Copy,
+    ) -> Vec<(&SecretRef, &'static str)> {
+        match self {
+            Scheme::Hmac(hmac) => hmac
+                .secrets
+                .iter()
+                .filter_map(|secret| Some((secret, hmac.key(value(secret)?.as_ref()).err()?)))
+                .collect(),
+            Scheme::Token(_) | Scheme::None { .. } => Vec::new(),
+            Scheme::AnyOf(schemes) => {
+                let Some((first, others)) = schemes.split_first() else { return Vec::new() };
+                let mut unusable = first.unusable(value);
+                for other in others {
+                    let also = other.unusable(value);
+                    unusable.retain(|(secret, _)| also.iter().any(|(too, _)| too == secret));
+                }
+                unusable
+            }
+        }
+    }
+}
+
 impl Hmac {
     /// The key bytes behind the text of a secret, or why there are none. The same reading as at verification, so a
     /// configuration whose secret cannot be read is refused before it runs.

@@ -49,7 +49,7 @@ pub enum SignError {
     MissingPart(String),
 }
 
-/// Signs with secret number `which` (from 0) of the scheme; of `any_of` the first scheme signs.
+/// Signs with secret number `which` (from 0) of the scheme; of `any_of` the first scheme signs that can read the secret.
 pub fn sign(
     scheme: &Scheme,
     vault: &Vault,
@@ -60,10 +60,20 @@ pub fn sign(
     match scheme {
         Scheme::Hmac(hmac) => sign_hmac(hmac, vault, unsigned, now, which),
         Scheme::Token(token) => show_token(token, vault, unsigned, which),
-        Scheme::AnyOf(schemes) => match schemes.first() {
-            Some(first) => sign(first, vault, unsigned, now, which),
-            None => Err(SignError::NoSuchSecret(which)),
-        },
+        Scheme::AnyOf(schemes) => {
+            let mut first = Err(SignError::NoSuchSecret(which));
+            for (number, scheme) in schemes.iter().enumerate() {
+                let signed = sign(scheme, vault, unsigned, now, which);
+                // A secret that one scheme cannot read may be another's.
+                if !matches!(signed, Err(SignError::UnusableSecret { .. })) {
+                    return signed;
+                }
+                if number == 0 {
+                    first = signed;
+                }
+            }
+            first
+        }
         Scheme::None { .. } => Ok(Proof::nothing(unsigned)),
     }
 }
