@@ -88,7 +88,7 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
         err(match args.bad_signature {
             true => "error: a request with a bad signature was not refused with 401\n",
             false => {
-                "error: not accepted; the router's log and `router_rejected_total` in /metrics say why\n"
+                "error: not accepted; the router's log and `router_requests_rejected_total` in /metrics say why\n"
             }
         });
     }

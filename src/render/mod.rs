@@ -19,6 +19,7 @@ use crate::delivery::state::IdempotencyKey;
 use crate::name::Lane;
 use crate::template::body::BodyTemplate;
 use crate::template::context::Context;
+use crate::template::url::encode;
 use crate::template::{RenderError, Template};
 
 /// Longer request lines are cut in the journal.
@@ -212,14 +213,17 @@ fn url(call: &Call, context: &Context, resolved: &Resolved) -> Result<Url, Rende
     if !matches!(url.scheme(), "http" | "https") {
         return Err(fail("a URL begins with http:// or https://".to_owned()));
     }
+    // Percent-encoded as in the URL itself: `%20` is a space to everybody, `+` only to readers of forms.
     let mut pairs = Vec::new();
     for (name, template) in &call.query {
         for value in texts(template, context)? {
-            pairs.push((name.as_str(), value));
+            pairs.push(format!("{}={}", encode(name), encode(&value)));
         }
     }
     if !pairs.is_empty() {
-        url.query_pairs_mut().extend_pairs(pairs);
+        let own = url.query().filter(|query| !query.is_empty()).map(str::to_owned);
+        let all: Vec<String> = own.into_iter().chain(pairs).collect();
+        url.set_query(Some(&all.join("&")));
     }
     url.set_fragment(None);
     Ok(url)

@@ -142,7 +142,7 @@ fn an_empty_path_is_the_destination_itself() {
 fn queries() {
     check(
         "{ to: plain, get: /a, query: { id: '{{ payload.id }}', tag: '{{ payload.tags }}', no: '{{ payload.nothing | optional }}', text: 'x {{ payload.name }}' } }",
-        "GET https://api.example/a?id=1001&tag=a+b&tag=c&text=x+Ada+%26+Co",
+        "GET https://api.example/a?id=1001&tag=a%20b&tag=c&text=x%20Ada%20%26%20Co",
     );
     check(
         "{ to: keyed, get: '/a?b=1', query: { c: 2 } }",

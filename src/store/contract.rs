@@ -390,6 +390,9 @@ async fn a_full_backlog_refuses_and_no_route_takes_more_than_half_of_it() {
             offer(number, "mail").await.unwrap();
         }
         assert!(matches!(offer(100, "bill").await, Err(StoreError::Refusing(_))));
+        // A resend adds no work: it gets its answer.
+        let resent = rig.store.accept(vec![event(200, "e51", "{}", &["mail"])]).await;
+        assert!(matches!(resent.unwrap()[..], [Acceptance::Duplicate { .. }]));
         let claim = rig.claim_one().await;
         rig.record(&claim, vec![ignored()]).await;
         offer(100, "bill").await.unwrap();

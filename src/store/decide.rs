@@ -40,7 +40,6 @@ pub(crate) fn accept(
     events: Vec<NewEvent>,
     backlog_max: u64,
 ) -> Result<Decision<Vec<Acceptance>>, StoreError> {
-    check_backlog(state, &events, backlog_max)?;
     let mut accepted: Vec<Fact> = Vec::new();
     let mut answers = Vec::new();
     let mut after = 0;
@@ -60,6 +59,7 @@ pub(crate) fn accept(
         let second_body = matches!(known, Known::SecondBody);
         match known {
             Known::No | Known::SecondBody => {
+                check_backlog(state, &event, backlog_max)?;
                 let uid = event.envelope.uid;
                 if state.row(uid).is_some() {
                     return Err(StoreError::Corrupt(format!("the uid {uid} was drawn twice")));
@@ -91,10 +91,10 @@ pub(crate) fn accept(
     Ok(Decision { facts: accepted, answer: answers, after })
 }
 
-fn check_backlog(state: &State, events: &[NewEvent], backlog_max: u64) -> Result<(), StoreError> {
+/// A new event must fit in. What is known already adds no work, so a resend gets its 2xx however full the backlog is.
+fn check_backlog(state: &State, event: &NewEvent, backlog_max: u64) -> Result<(), StoreError> {
     let unfinished = state.counts.unfinished;
-    let offered = || events.iter().flat_map(|event| &event.deliveries);
-    if offered().next().is_none() {
+    if event.deliveries.is_empty() {
         return Ok(());
     }
     if unfinished >= backlog_max {
@@ -102,7 +102,7 @@ fn check_backlog(state: &State, events: &[NewEvent], backlog_max: u64) -> Result
             "the backlog is full: {unfinished} deliveries are unfinished, `limits.backlog` is {backlog_max}"
         )));
     }
-    for delivery in offered() {
+    for delivery in &event.deliveries {
         let own = state.unfinished_of(&delivery.route);
         if own >= backlog_max.div_ceil(2) && own < unfinished {
             return Err(StoreError::Refusing(format!(

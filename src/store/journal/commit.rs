@@ -211,7 +211,7 @@ impl Shared {
         self.arrived.notify_one();
     }
 
-    /// Why new events are not taken, if they are not.
+    /// Why nothing that comes in is taken, if it is not.
     pub(super) fn refusing(&self) -> Option<StoreError> {
         if let Some(why) = &self.progress.borrow().dead {
             return Some(StoreError::Dead(why.clone()));
@@ -224,7 +224,14 @@ impl Shared {
         if let Some(why) = full {
             return Some(StoreError::Refusing(why.clone()));
         }
-        drop(inbox);
+        None
+    }
+
+    /// Why new events are not taken, if they are not. Each is judged anew where it is decided: a resend adds no work.
+    pub(super) fn refusing_new(&self) -> Option<StoreError> {
+        if let Some(why) = self.refusing() {
+            return Some(why);
+        }
         let unfinished = self.state().counts.unfinished;
         (unfinished >= self.options.backlog_max).then(|| {
             StoreError::Refusing(format!(

@@ -285,7 +285,7 @@ impl Store for JournalStore {
         Box::pin(async move {
             let now = super::wait::moment(&*self.world.clock);
             let mut summary = self.shared.peek(|state| view::summary(state, now));
-            summary.ready = match self.shared.refusing() {
+            summary.ready = match self.shared.refusing_new() {
                 None => Readiness::Ready,
                 Some(StoreError::Refusing(why)) => Readiness::Refusing(why),
                 Some(StoreError::Dead(why) | StoreError::Corrupt(why)) => Readiness::Dead(why),
