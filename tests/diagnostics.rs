@@ -109,16 +109,59 @@ fn each_code_is_shown() {
     assert!(missing.is_empty(), "no fixture in tests/diagnostics shows {missing:?}");
 }
 
+/// `docs/codes.md`: of each code a file that shows it and what is said of it, which names the way out.
+#[test]
+fn the_page_of_codes_is_fresh() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut fixtures: Vec<_> = fs::read_dir(root.join("tests/diagnostics"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
+        .collect();
+    fixtures.sort();
+    let mut page = "# What `router check` says\n\n\
+        A code is stable. An error keeps a configuration from running; a warning that is meant is let through by\n\
+        `--allow CODE`, and counts as an error under `--strict`. Each code here with a configuration that shows it and what\n\
+        `check --env` says of that; a line `#--- NAME` starts another file. These examples are tests.\n"
+        .to_owned();
+    for code in Code::ALL {
+        let fixture = fixtures
+            .iter()
+            .filter(|path| !path.ends_with("R016-every-key.yaml"))
+            .find(|path| {
+                path.file_name()
+                    .unwrap()
+                    .to_str()
+                    .unwrap()
+                    .starts_with(&format!("{}-", code.as_str()))
+            })
+            .unwrap();
+        let text = fs::read_to_string(fixture).unwrap();
+        let (_, shown) = check(&text, *code != Code::UnsetVariable);
+        page += &format!(
+            "\n## {} {}\n\n```yaml\n{}\n```\n\n```text\n{}\n```\n",
+            code.as_str(),
+            code.name(),
+            text.trim_end(),
+            shown.trim_end()
+        );
+    }
+    let path = root.join("docs/codes.md");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(&path, &page).unwrap();
+    }
+    assert!(
+        fs::read_to_string(&path).unwrap_or_default() == page,
+        "docs/codes.md is stale: run `UPDATE_DOCS=1 cargo test --test diagnostics` and look at the change"
+    );
+}
+
 /// The keys and words of the tables that are not built, by name.
 fn later(shape: &Shape, seen: &mut BTreeSet<&'static str>, found: &mut BTreeSet<&'static str>) {
     match shape {
         Shape::Mapping(mapping) => later_keys(mapping, seen, found),
         Shape::List(item) | Shape::Many(item) => later(item, seen, found),
-        Shape::Names(names) => {
-            if seen.insert(names.what) {
-                later(&names.value, seen, found);
-            }
-        }
+        Shape::Names(names) if seen.insert(names.what) => later(&names.value, seen, found),
         Shape::Any(alternatives) => {
             alternatives.iter().for_each(|shape| later(shape, seen, found));
         }

@@ -3,6 +3,7 @@
 
 pub mod check;
 pub mod preset;
+pub mod reference;
 pub mod resolve;
 pub mod schema;
 pub mod shape;
