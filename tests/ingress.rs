@@ -373,6 +373,8 @@ async fn two_body_lengths_are_refused_in_either_order() {
             String::from_utf8_lossy(BODY)
         );
         assert_eq!(router.status(request.as_bytes()).await, 400, "{lengths}");
+        let after_an_empty_line = format!("\r\n{request}");
+        assert_eq!(router.status(after_an_empty_line.as_bytes()).await, 400, "{lengths}");
     }
     assert_eq!(router.events().await, 0);
 }

@@ -54,7 +54,10 @@ impl Head {
 }
 
 fn has_header(head: &[u8], name: &[u8]) -> bool {
-    head.split(|byte| *byte == b'\n').take_while(|line| !line.trim_ascii().is_empty()).any(|line| {
+    let empty = |line: &&[u8]| line.trim_ascii().is_empty();
+    // Empty lines before a request are no part of it (RFC 9112, 2.2), and hyper skips them too.
+    let lines = head.split(|byte| *byte == b'\n').skip_while(empty);
+    lines.take_while(|line| !empty(line)).any(|line| {
         line.split(|byte| *byte == b':').next().is_some_and(|key| {
             line.len() > key.len() && key.trim_ascii().eq_ignore_ascii_case(name)
         })
@@ -122,6 +125,7 @@ mod tests {
         check("POST / HTTP/1.1\r\nHost: a\r\nCONTENT-LENGTH:3\r\n\r\n", true);
         check("POST / HTTP/1.1\r\nHost: a\r\n\r\ncontent-length: 3\r\n", false);
         check("POST / HTTP/1.1\r\nX-Content-Length: 3\r\n\r\n", false);
+        check("\r\n\nPOST / HTTP/1.1\r\nContent-Length: 3\r\n\r\n", true);
         check("content-length", false);
         check("", false);
     }
