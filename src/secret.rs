@@ -47,6 +47,7 @@ impl SecretValue {
 #[derive(Clone, Debug, Default)]
 pub struct Vault {
     values: BTreeMap<SecretRef, SecretValue>,
+    forms: Vec<SecretValue>,
 }
 
 impl Vault {
@@ -59,7 +60,13 @@ impl Vault {
         self.values.get(reference)
     }
 
+    /// Another form in which a secret leaves, such as the base64 of `Authorization: Basic`: as secret as the value.
+    pub fn insert_form(&mut self, form: SecretValue) {
+        self.forms.push(form);
+    }
+
+    /// Everything that must not be shown; longer texts that hold a secret come before it.
     pub fn values(&self) -> impl Iterator<Item = &SecretValue> {
-        self.values.values()
+        self.forms.iter().chain(self.values.values())
     }
 }

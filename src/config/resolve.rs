@@ -3,7 +3,10 @@
 use std::io;
 use std::path::Path;
 
-use crate::config::{Resolved, RouteSet};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use crate::config::{Auth, Resolved, RouteSet};
 use crate::diag::Diagnostic;
 use crate::diag::code::Code;
 use crate::secret::{SecretRef, SecretValue};
@@ -75,8 +78,21 @@ pub fn resolve(set: &RouteSet, environment: &dyn Environment) -> (Resolved, Vec<
             resolved.env.insert(variable.clone(), value);
         }
     }
+    hide_basic(set, &mut resolved);
     diagnostics.sort_by_key(|found| (found.span.file, found.span.start));
     (resolved, diagnostics)
+}
+
+/// A downstream that repeats what it was sent repeats a password in its base64 form.
+fn hide_basic(set: &RouteSet, resolved: &mut Resolved) {
+    for destination in set.destinations.values() {
+        if let Some(Auth::Basic { user, password }) = &destination.auth
+            && let Some(value) = resolved.vault.get(password)
+        {
+            let form = BASE64.encode(format!("{user}:{}", value.expose()));
+            resolved.vault.insert_form(SecretValue::new(form));
+        }
+    }
 }
 
 fn value_of(
@@ -204,5 +220,18 @@ steps: [ { name: s, call: { get: https://a.example/ } } ]
         assert_eq!(secret(SecretRef::File("/c/routes/../two".into())), "2");
         assert_eq!(resolved.env.get("REGION").map(String::as_str), Some("eu"));
         assert_eq!(resolved.env.get("SIZE"), None);
+    }
+
+    #[test]
+    fn the_base64_of_a_basic_password_is_as_secret_as_it() {
+        let mut files = Files::new("/c");
+        let server = "destinations: { d: { url: https://a.example, auth: { basic: { user: me, password: { env: PW } } } } }\n";
+        files.add("router.yaml", server);
+        files.add("routes/r.yaml", "route: r\nsource: { path: /r, verify: { none: test }, event: { id: $.id } }\nsteps: [ { name: s, call: { to: d, post: / } } ]\n");
+        let loaded = load(files);
+        let set = loaded.set.expect("it is clean");
+        let (resolved, _) = resolve(&set, &Fake(BTreeMap::from([("PW", "hunter2")])));
+        let hidden: Vec<&str> = resolved.vault.values().map(SecretValue::expose).collect();
+        assert_eq!(hidden, ["bWU6aHVudGVyMg==", "hunter2"]);
     }
 }
