@@ -36,6 +36,7 @@ struct Bench {
     trouble: watch::Sender<Option<String>>,
     stop: watch::Sender<bool>,
     _live: watch::Sender<Arc<Live>>,
+    clock: Arc<ManualClock>,
     served: tokio::task::JoinHandle<Result<(), admin::ServeError>>,
 }
 
@@ -101,7 +102,7 @@ fn route(name: &str, steps: Vec<Step>) -> Route {
 impl Bench {
     async fn start(routes: Vec<Route>, tokens: &[(&str, Role)]) -> Self {
         let clock = Arc::new(ManualClock::at(NOW.parse().unwrap()));
-        let world = World { clock, ..World::real() };
+        let world = World { clock: clock.clone(), ..World::real() };
         let store = Arc::new(MemoryStore::new(world.clone()));
         let (live_sender, live) = watch::channel(Arc::new(live(routes, tokens)));
         let (trouble, trouble_receiver) = watch::channel(None);
@@ -116,7 +117,7 @@ impl Bench {
             trouble: trouble_receiver,
         };
         let served = tokio::spawn(admin::serve(listener, admin, stopped));
-        Self { address, store, trouble, stop, _live: live_sender, served }
+        Self { address, store, trouble, stop, _live: live_sender, clock, served }
     }
 
     /// Sends one request as it is written and reads the whole answer.
@@ -447,4 +448,29 @@ async fn a_public_address_needs_a_token() {
     let admin = Admin { world, store, live, metrics: Arc::new(Metrics::new()), trouble };
     let served = admin::serve(listener, admin, stop).await;
     assert!(matches!(served, Err(admin::ServeError::PublicWithoutToken(_))), "{served:?}");
+}
+
+#[tokio::test]
+async fn silent_connections_are_bounded_in_number_and_in_time() {
+    use router::admin::door::{CONNECTION_LIMIT, CONNECTIONS_MAX};
+    let bench = Bench::start(Vec::new(), &[]).await;
+    let mut silent = Vec::new();
+    for _ in 0..CONNECTIONS_MAX {
+        let mut stream = TcpStream::connect(bench.address).await.unwrap();
+        stream.write_all(b"GET /healthz HTTP/1.1\r\n").await.unwrap();
+        silent.push(stream);
+    }
+    // The next one waits outside until the time of those inside is over.
+    let waiting = bench.get("/healthz");
+    tokio::pin!(waiting);
+    let soon = tokio::time::timeout(Duration::from_millis(200), waiting.as_mut()).await;
+    assert!(soon.is_err(), "it was let in");
+    bench.clock.advance(CONNECTION_LIMIT);
+    let answer = tokio::time::timeout(Duration::from_secs(30), waiting).await.unwrap();
+    assert_eq!(answer.status, 200);
+    for mut stream in silent {
+        let mut rest = Vec::new();
+        // Closed, by an end or by a reset.
+        drop(stream.read_to_end(&mut rest).await);
+    }
 }

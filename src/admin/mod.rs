@@ -1,5 +1,6 @@
 //! The admin listener: health, metrics, the API. It knows the store and the live configuration, and nothing of ingress.
 
+pub mod door;
 mod events;
 mod guard;
 mod problem;
@@ -25,6 +26,7 @@ use crate::store::{Readiness, Store};
 use crate::telemetry::{Backlog, CONTENT_TYPE, Metrics};
 use crate::world::World;
 use crate::world::clock::timeout;
+use door::Door;
 use problem::Problem;
 
 const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -67,7 +69,7 @@ pub async fn serve(
     }
     let clock = admin.world.clock.clone();
     let mut draining = stop.clone();
-    let server = axum::serve(listener, app(admin, loopback))
+    let server = axum::serve(Door::new(listener, clock.clone()), app(admin, loopback))
         .with_graceful_shutdown(async move { stopped(&mut draining).await });
     tokio::select! {
         ended = async { server.await } => ended?,
