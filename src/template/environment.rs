@@ -7,7 +7,7 @@ use minijinja::{Environment, Error, ErrorKind, State, UndefinedBehavior};
 
 use super::context::{NOW, UUID, step};
 use super::filters;
-use super::lower::{GET, ITEMS, PLAIN, SCALAR, TEXT};
+use super::lower::{GET, ITEMS, ORDER, PLAIN, SCALAR, TEXT};
 use super::value::{PathKey, is_scalar, items, plain, text_of, to_json};
 
 /// Instructions, bytes and list slots that one rendering may cost.
@@ -132,6 +132,7 @@ pub(super) static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(||
     env.add_filter(GET, get);
     env.add_filter(PLAIN, plain);
     env.add_filter(ITEMS, items);
+    env.add_filter(ORDER, order);
     env.add_filter(TEXT, argument_text);
     env.add_filter(SCALAR, |value: &Value| match is_scalar(value) {
         true => Ok(value.clone()),
@@ -167,6 +168,32 @@ fn get(value: &Value, key: &Value) -> Result<Value, Error> {
         (None, None) => Ok(plain(&value.get_item(key).unwrap_or_default())),
     };
     found.map_err(|why| Error::new(ErrorKind::UndefinedError, why))
+}
+
+/// MiniJinja sets every text above every number, so `"19.90" > 100` would hold. What cannot be compared is an error.
+fn order(left: &Value, operator: &str, right: &Value) -> Result<bool, Error> {
+    use minijinja::value::ValueKind;
+    let word = |value: &Value| match value.kind() {
+        ValueKind::String => "a text",
+        ValueKind::Number => "a number",
+        ValueKind::Bool => "a boolean",
+        ValueKind::None | ValueKind::Undefined => "none",
+        _ => "a list or an object",
+    };
+    if word(left) != word(right) {
+        let message = format!(
+            "{} and {} cannot be compared by `{operator}`; `| float` or `| int` makes a text a number",
+            word(left),
+            word(right)
+        );
+        return Err(Error::new(ErrorKind::InvalidOperation, message));
+    }
+    Ok(match operator {
+        "<" => left < right,
+        "<=" => left <= right,
+        ">" => left > right,
+        _ => left >= right,
+    })
 }
 
 /// `default(x)` replaces `none` too; `default(x, true)` also what is false.

@@ -20,6 +20,8 @@ pub(super) const TEXT: &str = "__text";
 /// What a namespace may keep over the turns of a loop: no list or object, since those could nest without end.
 pub(super) const SCALAR: &str = "__scalar";
 /// `first` and `last`, exact.
+/// Compares two of a kind: `ORDER('<', other)`.
+pub(super) const ORDER: &str = "__order";
 pub(super) const FIRST: &str = "__first";
 pub(super) const LAST: &str = "__last";
 
@@ -49,6 +51,16 @@ const SPELLING: [&str; 11] = [
     "slug",
     "timestamp",
 ];
+
+fn ordering(op: BinOpKind) -> Option<&'static str> {
+    Some(match op {
+        BinOpKind::Lt => "<",
+        BinOpKind::Lte => "<=",
+        BinOpKind::Gt => ">",
+        BinOpKind::Gte => ">=",
+        _ => return None,
+    })
+}
 
 pub(super) fn expression(expr: &Expr<'_>) -> String {
     let mut lower = Lower { out: String::new() };
@@ -235,6 +247,18 @@ impl Lower {
                 });
                 self.expr(&op.expr, Use::Computed);
                 self.push(")");
+            }
+            Expr::BinOp(op) if ordering(op.op).is_some() => {
+                // A filter, so that texts and numbers can be told apart.
+                self.push("(");
+                self.expr(&op.left, Use::Computed);
+                self.push("|");
+                self.push(ORDER);
+                self.push("('");
+                self.push(ordering(op.op).unwrap_or_default());
+                self.push("', ");
+                self.expr(&op.right, Use::Computed);
+                self.push("))");
             }
             Expr::BinOp(op) => {
                 self.push("(");
