@@ -79,6 +79,19 @@ async fn by_callers(
     (count / began.elapsed().as_secs_f64(), (cpu() - used) * 1e6 / count)
 }
 
+/// Answers whether there was one.
+async fn carry_out_one(store: &JournalStore) -> bool {
+    let claims = store.claim(1).await.unwrap();
+    let Some(claim) = claims.into_iter().next() else { return false };
+    let id = claim.state.id.clone();
+    let intent = store.record(&id, claim.fence, 0, intended(None), Durability::Ordered);
+    assert!(matches!(intent.await, Ok(Recorded::Recorded(_))));
+    let done = attempted(None, StepStatus::Succeeded);
+    let done = store.record(&id, claim.fence, 1, done, Durability::Synced);
+    assert!(matches!(done.await, Ok(Recorded::Recorded(_))));
+    true
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "measures, and takes minutes without optimization"]
 async fn a_filling() {
@@ -115,14 +128,9 @@ async fn a_filling() {
     let (rate, cpu) = by_callers(&store, |store, _| {
         Box::pin(async move {
             loop {
-                let claims = store.claim(1).await.unwrap();
-                let Some(claim) = claims.into_iter().next() else { return };
-                let id = claim.state.id.clone();
-                let intent = store.record(&id, claim.fence, 0, intended(None), Durability::Ordered);
-                assert!(matches!(intent.await, Ok(Recorded::Recorded(_))));
-                let done = attempted(None, StepStatus::Succeeded);
-                let done = store.record(&id, claim.fence, 1, done, Durability::Synced);
-                assert!(matches!(done.await, Ok(Recorded::Recorded(_))));
+                if !carry_out_one(&store).await {
+                    return;
+                }
             }
         })
     })
@@ -131,6 +139,33 @@ async fn a_filling() {
     let (written, count) = (store.shared.written() - empty, EVENTS);
     println!("bytes: {} an acceptance, {} an event in all", accepted / count, written / count);
     println!("resident after the run: {:.1} MiB", resident_mib());
+}
+
+/// As a router does it: what is held in memory for finished events is seen at the next start.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "measures, and takes minutes without optimization"]
+async fn d_finished_as_they_come() {
+    fs::remove_dir_all(folder()).ok();
+    let store = Arc::new(open());
+    let (rate, cpu) = by_callers(&store, |store, next| {
+        Box::pin(async move {
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= EVENTS {
+                    return;
+                }
+                while store.accept(vec![realistic(number)]).await.is_err() {
+                    tokio::task::yield_now().await;
+                }
+                carry_out_one(&store).await;
+            }
+        })
+    })
+    .await;
+    println!("accept and carry out: {rate:.0}/s, {cpu:.1} µs of processor an event");
+    println!("resident after the run: {:.1} MiB", resident_mib());
+    while carry_out_one(&store).await {}
+    store.close().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -153,7 +188,13 @@ async fn c_clean_start() {
     }
     let began = Instant::now();
     let found = store.find(&format!("evt_1PqLx{:016x}", 777), None).await.unwrap();
-    println!("find: {:?}", began.elapsed());
+    println!("first find: {:?}", began.elapsed());
+    let began = Instant::now();
+    for number in 0..100 {
+        store.find(&format!("evt_1PqLx{:016x}", number * 997), None).await.unwrap();
+    }
+    println!("find: {:?} each", began.elapsed() / 100);
+    println!("pages derived anew: {}", store.shared.sealed().mended());
     let began = Instant::now();
     for _ in 0..100 {
         store.event(found[0]).await.unwrap();
