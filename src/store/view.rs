@@ -256,7 +256,10 @@ fn is<T: PartialEq + ?Sized>(wanted: Option<&T>, found: &T) -> bool {
 
 fn state_matches(row: &Row, query: &Query) -> bool {
     let routes = |route| row.deliveries.iter().any(|(name, _, _)| name == route);
-    is(query.status.as_ref(), &row.status) && query.route.as_ref().is_none_or(routes)
+    // A malformed event is in review, too; the API's `processing.status` calls it failed.
+    let in_review = row.status == EventStatus::Malformed
+        && query.status == Some(EventStatus::Delivery(Status::Failed));
+    (in_review || is(query.status.as_ref(), &row.status)) && query.route.as_ref().is_none_or(routes)
 }
 
 fn about_matches(about: &About, query: &Query) -> bool {

@@ -42,7 +42,8 @@ fn owners_file(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
 
 impl Disk for FolderDisk {
     fn place(&self) -> String {
-        self.root.display().to_string()
+        // `././data` is `./data`.
+        self.root.components().collect::<PathBuf>().display().to_string()
     }
 
     fn prepare(&self, name: &str, bytes: u64) -> io::Result<()> {
