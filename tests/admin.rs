@@ -451,6 +451,7 @@ async fn a_public_address_needs_a_token() {
 }
 
 #[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "a bound on a wait for real sockets")]
 async fn silent_connections_are_bounded_in_number_and_in_time() {
     use router::admin::door::{CONNECTION_LIMIT, CONNECTIONS_MAX};
     let bench = Bench::start(Vec::new(), &[]).await;

@@ -4,8 +4,6 @@
 
 mod commit;
 mod format;
-#[cfg(test)]
-mod measure;
 mod recovery;
 mod sealed;
 mod segment;
