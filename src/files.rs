@@ -2,10 +2,11 @@
 
 mod folder;
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::diag::{Diagnostic, FileId};
+use crate::diag::{Diagnostic, FileId, Span};
 
 /// What the user named: `-C DIR`, `--config FILE`, or neither.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +47,8 @@ pub struct Files {
     /// The configuration folder; relative paths of secrets' files and of the store start here or at their file.
     pub root: PathBuf,
     texts: Vec<SourceText>,
+    /// Secrets that stand in the texts: excerpts do not show them.
+    hidden: Vec<Span>,
     /// Whether [`Files::attach`] may read from the folder; false for texts that come from memory.
     on_disk: bool,
 }
@@ -58,7 +61,7 @@ impl Files {
 
     /// Files that only memory holds: [`Files::attach`] finds what was added and nothing else.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), texts: Vec::new(), on_disk: false }
+        Self { root: root.into(), texts: Vec::new(), hidden: Vec::new(), on_disk: false }
     }
 
     /// Adds a text; what it holds follows from its name.
@@ -94,6 +97,31 @@ impl Files {
 
     pub fn get(&self, id: FileId) -> &SourceText {
         &self.texts[id.0 as usize]
+    }
+
+    /// What stands at `span` is a secret.
+    pub fn hide(&mut self, span: Span) {
+        self.hidden.push(span);
+    }
+
+    /// The text as people may see it, with every byte where it was: secrets are blotted out.
+    pub fn excerpt(&self, id: FileId) -> Cow<'_, str> {
+        let text = &*self.get(id).text;
+        let mut shown = Cow::Borrowed(text);
+        for span in self.hidden.iter().filter(|span| span.file == id) {
+            let Some(secret) = text.get(span.range()) else { continue };
+            let blot = |c: char| match (c, c.len_utf8()) {
+                ('\n' | '\r', _) => c,
+                (_, 1) => '*',
+                (_, 2) => '·',
+                (_, 3) => '•',
+                (_, _) => '🞄',
+            };
+            shown
+                .to_mut()
+                .replace_range(span.range(), &secret.chars().map(blot).collect::<String>());
+        }
+        shown
     }
 
     pub fn by_name(&self, name: &str) -> Option<FileId> {

@@ -64,7 +64,7 @@ fn group<'a>(files: &'a Files, diagnostic: &'a Diagnostic) -> Group<'a> {
             group = group.element(Origin::path(clean(&files.shown(file))));
             continue;
         }
-        let mut snippet = Snippet::source(&*source.text).path(clean(&files.shown(file)));
+        let mut snippet = Snippet::source(files.excerpt(file)).path(clean(&files.shown(file)));
         if file == diagnostic.span.file {
             let annotation = AnnotationKind::Primary.span(range(files, diagnostic.span));
             snippet = snippet.annotation(match diagnostic.label.as_str() {

@@ -19,7 +19,7 @@ use super::event::{Refused, new_event};
 use super::head::Head;
 use super::paths::Table;
 use crate::config::{Limits, Live, Source};
-use crate::name::{SourceName, Uid};
+use crate::name::{RouteName, SourceName, Uid};
 use crate::store::{Acceptance, StoreError};
 use crate::telemetry::log;
 use crate::verify::{Received, verify};
@@ -179,13 +179,15 @@ impl Front {
                 }
             })?;
         let envelope = event.envelope.clone();
+        let routes: Vec<RouteName> =
+            event.deliveries.iter().map(|delivery| delivery.route.clone()).collect();
         let accepted = self.deps.store.accept(vec![event]).await.map_err(not_stored)?;
 
         let metrics = &self.deps.metrics;
         match accepted.first() {
             Some(Acceptance::Accepted { .. }) => {
                 metrics.accepted(&source.name);
-                log::accepted(&envelope);
+                log::accepted(&envelope, &routes);
             }
             Some(Acceptance::Duplicate { .. }) => {
                 metrics.duplicate(&source.name);

@@ -68,21 +68,30 @@ pub fn status(line: StatusLine<'_>) {
     if status == "failed" { write_line!(warn) } else { write_line!(info) }
 }
 
-/// An event was made durable.
-pub fn accepted(envelope: &Envelope) {
-    received(envelope, "accepted");
+/// An event was made durable; `routes` take it.
+pub fn accepted(envelope: &Envelope, routes: &[RouteName]) {
+    let status = match routes {
+        _ if envelope.malformed.is_some() => "malformed",
+        [] => "unrouted",
+        _ => "queued",
+    };
+    let routes: Vec<&str> = routes.iter().map(RouteName::as_str).collect();
+    received(envelope, &routes.join(","), status, "accepted");
 }
 
-/// An event was known already.
+/// An event was known already: nothing changes.
 pub fn duplicate(envelope: &Envelope) {
-    received(envelope, "duplicate");
+    received(envelope, "", "", "duplicate");
 }
 
-fn received(envelope: &Envelope, result: &'static str) {
+fn received(envelope: &Envelope, route: &str, status: &'static str, result: &'static str) {
     tracing::info!(
         eventId = &*field(envelope.event_id.as_str()),
         eventType = &*field(&envelope.event_type),
         source = &*field(envelope.source.as_str()),
+        route = &*field(route),
+        status,
+        attempt = 0,
         result,
         correlationId = &*field(envelope.correlation_id.as_str()),
         "event {result}"

@@ -21,15 +21,17 @@ impl Checker {
             SecretRef::File(self.files.folder_of(node.span.file).join(PathBuf::from(path)))
         } else {
             let literal = string(node, "literal")?;
+            let place = node.get("literal")?.span;
             if literal.is_empty() {
                 self.error(
                     Code::InvalidValue,
-                    node.get("literal")?.span,
+                    place,
                     "an empty secret protects nothing",
                     "write `{ env: NAME }` or `{ file: PATH }`",
                 );
                 return None;
             }
+            self.files.hide(place);
             self.push(
                 Diagnostic::new(Code::LiteralSecret, node.span, "a secret stands in the file")
                     .label("readable by everyone who can read this file")
