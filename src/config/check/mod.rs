@@ -9,6 +9,7 @@ mod call;
 mod context;
 mod destination;
 mod extraction;
+mod hmac;
 mod key;
 mod needs;
 mod provider;
