@@ -1,5 +1,7 @@
 //! The engine on a clock that stands still, a store in memory and a network that answers from a script.
 
+mod power;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
 
@@ -10,8 +12,8 @@ use jiff::Timestamp;
 use serde_json::{Value as Json, json};
 
 use super::*;
-use crate::config::Resolved;
 use crate::config::check::load;
+use crate::config::{Resolved, Route};
 use crate::delivery::decide;
 use crate::delivery::key::key_base;
 use crate::delivery::state::{Attempt, DeliveryState, Entry, Status, StepStatus, What};
@@ -142,6 +144,42 @@ fn live(route: &str) -> Arc<Live> {
     Arc::new(Live { set, resolved })
 }
 
+/// The event that `payload` makes, for one route.
+fn new_event(route: &Route, world: &World, payload: &Json) -> NewEvent {
+    let now = world.clock.now();
+    let uid = Uid(world.random.uuid_v7(now));
+    let event_id = payload["id"].as_str().unwrap().to_owned();
+    let envelope = Envelope {
+        uid,
+        event_id: event_id.as_str().into(),
+        event_type: "order.paid".to_owned(),
+        source: "orders".into(),
+        occurred_at: None,
+        received_at: now,
+        correlation_id: "corr-1".into(),
+        method: "POST".to_owned(),
+        path: vec![],
+        query: vec![],
+        headers: vec![],
+        body_kind: BodyKind::Json,
+        body: Bytes::from(payload.to_string()),
+        malformed: None,
+    };
+    let base = key_base(&envelope.source, &[], &envelope.event_id, None);
+    NewEvent {
+        identities: vec![Identity::Id { id: event_id, body: None }],
+        body_digest: [0; 32],
+        on_conflict: OnConflict::Review,
+        deliveries: vec![NewDelivery {
+            route: route.name.clone(),
+            revision: route.revision.clone(),
+            key_base: base.clone(),
+            key_base_with_body: base,
+        }],
+        envelope,
+    }
+}
+
 struct Bench {
     clock: Arc<ManualClock>,
     world: World,
@@ -201,38 +239,8 @@ impl Bench {
             .revision_put(route.revision.clone(), Arc::clone(&route.revision_text))
             .await
             .unwrap();
-        let now = self.clock.now();
-        let uid = Uid(self.world.random.uuid_v7(now));
-        let event_id = payload["id"].as_str().unwrap().to_owned();
-        let envelope = Envelope {
-            uid,
-            event_id: event_id.as_str().into(),
-            event_type: "order.paid".to_owned(),
-            source: "orders".into(),
-            occurred_at: None,
-            received_at: now,
-            correlation_id: "corr-1".into(),
-            method: "POST".to_owned(),
-            path: vec![],
-            query: vec![],
-            headers: vec![],
-            body_kind: BodyKind::Json,
-            body: Bytes::from(payload.to_string()),
-            malformed: None,
-        };
-        let base = key_base(&envelope.source, &[], &envelope.event_id, None);
-        let new = NewEvent {
-            identities: vec![Identity::Id { id: event_id, body: None }],
-            body_digest: [0; 32],
-            on_conflict: OnConflict::Review,
-            deliveries: vec![NewDelivery {
-                route: route.name.clone(),
-                revision: route.revision.clone(),
-                key_base: base.clone(),
-                key_base_with_body: base,
-            }],
-            envelope,
-        };
+        let new = new_event(route, &self.world, &payload);
+        let uid = new.envelope.uid;
         let accepted = self.store.accept(vec![new]).await.unwrap();
         assert_eq!(accepted, [Acceptance::Accepted { uid }]);
         DeliveryId { uid, route: route.name.clone() }
