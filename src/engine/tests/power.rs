@@ -2,11 +2,12 @@
 //! why it may; and from whatever a cut leaves, the run ends as if nothing had happened.
 
 use std::collections::BTreeMap;
+use std::io;
 
 use super::*;
 use crate::store::index::MemoryIndex;
 use crate::store::journal::{JournalOptions, JournalStore};
-use crate::world::disk::{Cut, MemoryDisk};
+use crate::world::disk::{Cut, Disk, DiskFile, MemoryDisk};
 
 const ROUTE: &str = r#"
 steps:
@@ -32,9 +33,72 @@ fn world() -> (World, Arc<ManualClock>) {
 }
 
 fn open(disk: &MemoryDisk, world: &World) -> Arc<JournalStore> {
+    open_on(Arc::new(disk.clone()), world)
+}
+
+fn open_on(disk: Arc<dyn Disk>, world: &World) -> Arc<JournalStore> {
     let options = JournalOptions { segment_bytes: 1 << 18, min_free_disk: 0, ..Default::default() };
     let index = Arc::new(MemoryIndex::default());
-    Arc::new(JournalStore::open(Arc::new(disk.clone()), index, options, world.clone()).unwrap())
+    Arc::new(JournalStore::open(disk, index, options, world.clone()).unwrap())
+}
+
+/// A disk whose syncs take a moment, as real ones do: whoever does not wait for them is seen.
+struct SlowDisk(MemoryDisk);
+
+struct SlowFile(Arc<dyn DiskFile>);
+
+const SYNC: Duration = Duration::from_millis(2);
+
+impl Disk for SlowDisk {
+    fn place(&self) -> String {
+        self.0.place()
+    }
+    fn prepare(&self, name: &str, bytes: u64) -> io::Result<()> {
+        self.0.prepare(name, bytes)
+    }
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(Arc::new(SlowFile(self.0.open(name)?)))
+    }
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.0.list()
+    }
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.0.rename(from, to)
+    }
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.0.remove(name)
+    }
+    fn sync_folder(&self) -> io::Result<()> {
+        self.0.sync_folder()
+    }
+    fn free_bytes(&self) -> io::Result<u64> {
+        self.0.free_bytes()
+    }
+    fn total_bytes(&self) -> io::Result<u64> {
+        self.0.total_bytes()
+    }
+    fn lock(&self) -> io::Result<Box<dyn Send + Sync>> {
+        self.0.lock()
+    }
+}
+
+impl DiskFile for SlowFile {
+    fn size(&self) -> io::Result<u64> {
+        self.0.size()
+    }
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_at(offset, bytes)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        std::thread::sleep(SYNC);
+        self.0.sync_data()
+    }
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read_at(offset, buffer)
+    }
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        self.0.truncate(len)
+    }
 }
 
 /// One request, and how many operations the disk had seen when it left.
@@ -129,7 +193,7 @@ async fn steps(store: &JournalStore, uid: Uid) -> BTreeMap<String, (StepStatus, 
 /// A run of all orders on a new disk: the disk, the events, the operations after which all were acknowledged, and what left.
 async fn recorded() -> (MemoryDisk, BTreeMap<String, Uid>, usize, Vec<Left>) {
     let (disk, (world, clock)) = (MemoryDisk::new(), world());
-    let store = open(&disk, &world);
+    let store = open_on(Arc::new(SlowDisk(disk.clone())), &world);
     let live = live(ROUTE);
     let route = &live.set.routes[&"orders".into()];
     store.revision_put(route.revision.clone(), Arc::clone(&route.revision_text)).await.unwrap();
