@@ -18,6 +18,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use router::simulate::downstream::{Downstream, Keys, Reply};
 use router::world::clock::SystemClock;
+use rustix::process::{Pid, Resource, Rlimit, Signal};
 use serde_json::{Value as Json, json};
 use support::provider::{Notification, now};
 use support::{Folder, PATIENCE, Router, client};
@@ -249,6 +250,69 @@ async fn a_full_disk_refuses_new_events_and_recovers_by_itself() {
     router.event_when("evt_after", "succeeded").await;
     let (status, log) = router.stop();
     assert!(status.success(), "{log:?}");
+}
+
+/// An append that fails ends the writer for good: the process says why and ends with a code of its own, and the next
+/// start has all that was acknowledged.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_cannot_write_ends_the_process_with_its_own_code() {
+    let downstream = Downstream::start(Arc::new(SystemClock::start())).await.expect("a port");
+    downstream.always(Method::POST, "/ship", |_| Reply::json(201, &json!({ "id": "shp" })));
+    let folder = folder(&downstream, "");
+    let router = Router::start(&folder, ENV);
+    let (client, url) = (client(), router.url("/hooks/orders"));
+    let pid = i32::try_from(router.pid()).ok().and_then(Pid::from_raw).expect("a pid");
+    let unlimited = rustix::process::getrlimit(Resource::Fsize);
+    // Below where the active segment is written by the first few events.
+    let limit = Rlimit { current: Some(16_384), maximum: unlimited.maximum };
+    rustix::process::prlimit(Some(pid), Resource::Fsize, limit).expect("it is our child");
+
+    let mut acknowledged = Vec::new();
+    for number in 0..1000 {
+        let id = format!("evt_{number}");
+        match notification(&id, 4000).send(&client, &url).await {
+            Ok(200) => acknowledged.push(id),
+            Ok(503) | Err(_) => break,
+            Ok(other) => panic!("{id} was answered {other}"),
+        }
+    }
+    let (status, log) = router.wait();
+    assert_eq!(status.code(), Some(70), "{log:#?}");
+    assert!(
+        log.iter().any(|line| line.contains("\"ERROR\"") && line.contains("journal")),
+        "{log:#?}"
+    );
+    assert!(acknowledged.len() < 10, "the limit did not bite");
+
+    let router = Router::start(&folder, ENV);
+    for id in &acknowledged {
+        router.event_when(id, "succeeded").await;
+    }
+}
+
+/// Who cannot wait for the calls in flight says so a second time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_signal_ends_a_slow_stop_at_once() {
+    let downstream = Downstream::start(Arc::new(SystemClock::start())).await.expect("a port");
+    downstream.always(Method::POST, "/ship", |_| Reply::Hang);
+    let folder = folder(&downstream, "");
+    let router = Router::start(&folder, ENV);
+    let sent = notification("evt_slow", 10).send(&client(), &router.url("/hooks/orders")).await;
+    assert_eq!(sent.expect("an answer"), 200);
+    tokio::time::timeout(PATIENCE, downstream.wait_for(1)).await.expect("the call leaves");
+    router.signal(Signal::TERM);
+    router.wait_for_log("stopping").await;
+    router.signal(Signal::TERM);
+    let (status, log) = router.wait();
+    assert_eq!(status.code(), Some(130), "{log:#?}");
+
+    // The interrupted call is found and made again, with the same key.
+    downstream.always(Method::POST, "/ship", |_| Reply::json(201, &json!({ "id": "shp" })));
+    let router = Router::start(&folder, ENV);
+    router.event_when("evt_slow", "succeeded").await;
+    let ships = downstream.requests_to(&Method::POST, "/ship");
+    assert_eq!(ships.len(), 2);
+    assert_eq!(ships[0].key(), ships[1].key());
 }
 
 fn can_mount() -> bool {

@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde_json::Value as Json;
+use tokio::sync::watch;
 
 /// Longer than anything here takes on a loaded machine; reaching it is a failure, never a way to wait.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -60,7 +61,9 @@ pub(crate) struct Router {
     child: Child,
     pub(crate) ingress: SocketAddr,
     pub(crate) admin: SocketAddr,
-    log: Option<JoinHandle<Vec<String>>>,
+    reader: Option<JoinHandle<()>>,
+    /// The lines logged so far.
+    log: watch::Receiver<Vec<String>>,
     /// Made once: making one takes longer than most answers.
     api: reqwest::Client,
 }
@@ -89,24 +92,25 @@ impl Router {
             .expect("the router starts");
         let stderr = BufReader::new(child.stderr.take().expect("it was piped"));
         let (found, listening) = mpsc::channel();
-        let log = std::thread::spawn(move || {
-            let mut lines = Vec::new();
+        let (said, log) = watch::channel(Vec::new());
+        let reader = std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
                 if let Some(addresses) = addresses(&line) {
                     // The receiver goes once it has what it needs.
                     found.send(addresses).ok();
                 }
-                lines.push(line);
+                said.send_modify(|lines| lines.push(line));
             }
-            lines
         });
         match listening.recv_timeout(PATIENCE) {
-            Ok((ingress, admin)) => Self { child, ingress, admin, log: Some(log), api: client() },
+            Ok((ingress, admin)) => {
+                Self { child, ingress, admin, reader: Some(reader), log, api: client() }
+            }
             Err(_) => {
                 drop(child.kill());
                 drop(child.wait());
-                let lines = log.join().expect("the log reader does not panic");
-                panic!("the router did not come up; it said:\n{}", lines.join("\n"));
+                reader.join().expect("the log reader does not panic");
+                panic!("the router did not come up; it said:\n{}", log.borrow().join("\n"));
             }
         }
     }
@@ -144,10 +148,21 @@ impl Router {
     }
 
     fn read_log(&mut self) -> Vec<String> {
-        self.log
-            .take()
-            .map(|log| log.join().expect("the log reader does not panic"))
-            .unwrap_or_default()
+        if let Some(reader) = self.reader.take() {
+            reader.join().expect("the log reader does not panic");
+        }
+        self.log.borrow().clone()
+    }
+
+    /// Resolves once a logged line holds `text`.
+    #[expect(clippy::disallowed_methods, reason = "a bound on a wait for a real process")]
+    pub(crate) async fn wait_for_log(&self, text: &str) {
+        let mut log = self.log.clone();
+        let said = log.wait_for(|lines| lines.iter().any(|line| line.contains(text)));
+        match tokio::time::timeout(PATIENCE, said).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) | Err(_) => panic!("the router never said `{text}`"),
+        }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {

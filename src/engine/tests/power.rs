@@ -172,8 +172,7 @@ async fn run(
         tokio::task::yield_now().await;
     }
     drop(engine);
-    let left = witness.left.lock().unwrap().clone();
-    left
+    witness.left.lock().unwrap().clone()
 }
 
 async fn status(store: &JournalStore, uid: Uid) -> (Status, Option<Timestamp>) {
