@@ -53,13 +53,17 @@ impl Caller {
             body: request.body,
             response_bytes_max: RESPONSE_BYTES_MAX,
         };
-        // The transport's words may name an address; of a destination whose URL is a secret not even that is shown.
+        // The transport's words may name host or address; of a destination whose URL is a secret neither is shown.
         let hidden = host.filter(|_| destination.is_some_and(is_secret));
         let shown = |why: String| match &hidden {
             Some(host) => why.replace(host.trim_matches(['[', ']']), "[secret]"),
             None => why,
         };
         match self.transport.send(wire, request.timeout).await {
+            Sent::NotSent { kind: NotSentKind::Refused, .. } if hidden.is_some() => {
+                let why = "the egress fence refused this destination's address; list it in `egress.allow`";
+                Outcome::NotSent { why: why.to_owned(), kind: NotSentKind::Refused }
+            }
             Sent::NotSent { why, kind } => Outcome::NotSent { why: shown(why), kind },
             Sent::NoAnswer { why, timed_out } => {
                 Outcome::SentNoAnswer { why: shown(why), timed_out }

@@ -37,7 +37,11 @@ impl Head {
     /// Of a request that was sent ahead of the answer before it, the head may not be here: then hyper's reading counts
     /// (chunked wins, RFC 9112, 6.3), and the connection ends with the answer as after every chunked request.
     pub(super) fn gives_a_length(&self) -> bool {
-        self.state().take().is_some_and(|bytes| has_header(&bytes, b"content-length"))
+        self.state().take().is_some_and(|bytes| {
+            // What did not fit is not known: it may give one.
+            let cut = bytes.len() >= HEAD_BYTES_MAX && !has_end(&bytes);
+            cut || has_header(&bytes, b"content-length")
+        })
     }
 
     /// The answer is made: what is read from now on is the next head.
@@ -51,6 +55,13 @@ impl Head {
             head.extend(bytes.iter().take(room));
         }
     }
+}
+
+/// The empty line after the head is there.
+fn has_end(head: &[u8]) -> bool {
+    let empty = |line: &&[u8]| line.trim_ascii().is_empty();
+    let mut lines = head.split(|byte| *byte == b'\n').skip_while(empty);
+    lines.any(|line| empty(&line))
 }
 
 fn has_header(head: &[u8], name: &[u8]) -> bool {
@@ -128,5 +139,25 @@ mod tests {
         check("\r\n\nPOST / HTTP/1.1\r\nContent-Length: 3\r\n\r\n", true);
         check("content-length", false);
         check("", false);
+    }
+
+    #[test]
+    fn a_head_too_long_to_be_kept_is_taken_to_give_a_length() {
+        let check = |headers: usize, expected| {
+            let head = Head(Arc::new(Mutex::new(Some(Vec::new()))));
+            head.record(b"POST / HTTP/1.1\r\n");
+            for _ in 0..headers {
+                head.record(b"X-Pad: 0123456789\r\n");
+            }
+            head.record(b"Content-Length: 3\r\n\r\n");
+            assert_eq!(head.gives_a_length(), expected, "{headers} headers");
+        };
+        check(10, true);
+        check(HEAD_BYTES_MAX, true);
+        // A long body behind a short head is no long head.
+        let head = Head(Arc::new(Mutex::new(Some(Vec::new()))));
+        head.record(b"POST / HTTP/1.1\r\nHost: a\r\n\r\n");
+        head.record(&vec![b'x'; 2 * HEAD_BYTES_MAX]);
+        assert!(!head.gives_a_length());
     }
 }
