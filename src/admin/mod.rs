@@ -160,6 +160,9 @@ async fn alive() -> Response {
 async fn ready(State(admin): State<Admin>) -> Response {
     let store = match admin.store.summary().await.ready {
         Readiness::Ready => None,
+        Readiness::Rebuilding(why) => {
+            Some(format!("the index is made anew from the journal; events are taken in: {why}"))
+        }
         Readiness::Refusing(why) => Some(format!("the store takes no new events for now: {why}")),
         Readiness::Dead(why) => Some(format!("the store has stopped: {why}")),
     };

@@ -143,7 +143,7 @@ async fn requeue(
         let operation = Operation {
             delivery: state.id.clone(),
             version: state.version,
-            change: Change { entry: entry.clone(), transition },
+            change: Change { entry: entry.clone(), transition, terms: Vec::new() },
         };
         match admin.store.operate(operation).await? {
             Operated::Done(state) => return Ok(Done::Queued(state)),

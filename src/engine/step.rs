@@ -135,7 +135,7 @@ impl Owner<'_> {
             Some(key) if key.explicit => Durability::Synced,
             Some(_) | None => Durability::Ordered,
         };
-        let change = Change { entry: Entry { at: now, what }, transition };
+        let change = Change { entry: Entry { at: now, what }, transition, terms: Vec::new() };
         let intended = store::intend(
             &*self.shared.deps.store,
             &self.state.id,

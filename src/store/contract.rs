@@ -347,26 +347,46 @@ async fn lists_are_filtered_and_bounded() {
             rig.accept(event(number, &format!("e{number}"), "{}", routes)).await;
         }
         let all = Budget { rows_max: 100, examined_max: 100 };
-        let ids = async |query: Query, cursor, budget| {
-            let page = rig.store.list(query, cursor, budget).await.unwrap();
-            let ids = page.events.iter().map(|row| row.sequence).collect::<Vec<_>>();
-            (ids, page.next, page.examined)
+        let page = async |query: &Query, cursor, budget| {
+            let page = rig.store.list(query.clone(), cursor, budget).await.unwrap();
+            let ids = page.events.iter().map(|row| row.event_id.to_string()).collect::<Vec<_>>();
+            (ids.join(" "), page.next, page.examined)
         };
         let query = Query::default();
-        assert_eq!(ids(query.clone(), None, all).await.0, [9, 8, 7, 6, 5, 4, 3, 2, 1]);
+        assert_eq!(page(&query, None, all).await, ("e9 e8 e7 e6 e5 e4 e3 e2 e1".into(), None, 9));
         let two = Budget { rows_max: 2, ..all };
-        assert_eq!(ids(query.clone(), None, two).await, (vec![9, 8], Some(8), 2));
-        assert_eq!(ids(query.clone(), Some(8), two).await, (vec![7, 6], Some(6), 2));
-        assert_eq!(ids(query.clone(), Some(2), two).await, (vec![1], None, 1));
-        let oldest = Query { oldest_first: true, ..query.clone() };
-        assert_eq!(ids(oldest.clone(), None, two).await, (vec![1, 2], Some(2), 2));
-        assert_eq!(ids(oldest, Some(8), two).await, (vec![9], None, 1));
+        // Page by page, to the end, from either end.
+        for (oldest_first, expected) in [
+            (false, ["e9 e8", "e7 e6", "e5 e4", "e3 e2", "e1"]),
+            (true, ["e1 e2", "e3 e4", "e5 e6", "e7 e8", "e9"]),
+        ] {
+            let query = Query { oldest_first, ..query.clone() };
+            let mut cursor = None;
+            for (number, expected) in expected.iter().enumerate() {
+                let (ids, next, examined) = page(&query, cursor, two).await;
+                assert_eq!((&*ids, examined), (*expected, ids.split(' ').count()));
+                assert_eq!(next.is_none(), number == 4);
+                cursor = next;
+            }
+        }
         let unrouted = Query { status: Some(EventStatus::Unrouted), ..query.clone() };
-        assert_eq!(ids(unrouted.clone(), None, all).await.0, [9, 6, 3]);
+        assert_eq!(page(&unrouted, None, all).await.0, "e9 e6 e3");
         let narrow = Budget { examined_max: 4, ..all };
-        assert_eq!(ids(unrouted, None, narrow).await, (vec![9, 6], Some(6), 4));
+        let (ids, next, examined) = page(&unrouted, None, narrow).await;
+        assert_eq!((&*ids, examined), ("e9 e6", 4));
+        assert_eq!(page(&unrouted, next, narrow).await.0, "e3");
+        let by_id = Query { event_id: Some("e4".into()), ..query.clone() };
+        assert_eq!(page(&by_id, None, two).await.0, "e4");
+        let by_correlation =
+            Query { correlation_id: Some("correlation-5".into()), ..query.clone() };
+        assert_eq!(page(&by_correlation, None, two).await.0, "e5");
+        let by_type = Query { event_type: Some("orders/paid".into()), ..query.clone() };
+        assert_eq!(page(&by_type, None, two).await.0, "e9 e8");
+        let later = Query { since: Some(start() + Duration::from_secs(1)), ..query.clone() };
+        assert_eq!(page(&later, None, all).await.0, "");
+        let ids = async |query, cursor, budget| page(&query, cursor, budget).await;
         let nobody = Query { source: Some("other".into()), ..query };
-        assert!(ids(nobody, None, all).await.0.is_empty());
+        assert_eq!(ids(nobody, None, all).await.0, "");
         assert_eq!(rig.store.find("e4", None).await.unwrap(), [uid(4)]);
         assert_eq!(rig.store.find(&uid(4).to_string(), None).await.unwrap(), [uid(4)]);
         assert!(rig.store.find("e4", Some(&"other".into())).await.unwrap().is_empty());

@@ -1,17 +1,23 @@
 //! What a request makes of the state: facts to write, and the answer to give once they stand. Nothing is changed here;
 //! the store applies the facts, in the order in which it asked. This is the one place where uniqueness is decided.
 
+pub(crate) mod retention;
+
 use std::sync::Arc;
 
-use super::fact::{Accepted, Changed, Fact, Planned, ReadFacts, Routed, RoutedDelivery};
+use super::fact::{
+    Accepted, Changed, EventFact, Fact, Planned, ReadFacts, Routed, RoutedDelivery,
+};
+use super::state::rows::EventKey;
 use super::state::{State, merge};
 use super::{
     Acceptance, Change, Fence, NewDelivery, NewEvent, OnConflict, Operated, Operation, Recorded,
-    StoreError,
+    StoreError, TERMS_MAX, Term,
 };
 use crate::delivery::state::{DeliveryState, Entry, Status};
 use crate::envelope::{Envelope, Identity};
 use crate::name::{DeliveryId, RevisionHash, Uid};
+use jiff::Timestamp;
 
 /// Bodies kept per event for a person; further conflicts are counted.
 const CONFLICTS_KEPT_MAX: usize = 16;
@@ -47,7 +53,9 @@ pub(crate) fn accept(
         let known = known(state, facts, &accepted, &event)?;
         let known = match known {
             // A second body may be an event of its own, and may itself be known already.
-            Known::OtherBody { .. } if event.on_conflict == OnConflict::NewEvent => {
+            Known::OtherBody { .. } | Known::BodyOfExpired { .. }
+                if event.on_conflict == OnConflict::NewEvent =>
+            {
                 name_the_body(&mut event);
                 match known_by_body(state, facts, &accepted, &event)? {
                     Some(original) => Known::Same(original),
@@ -61,7 +69,7 @@ pub(crate) fn accept(
             Known::No | Known::SecondBody => {
                 check_backlog(state, &event, backlog_max)?;
                 let uid = event.envelope.uid;
-                if state.row(uid).is_some() {
+                if state.event_key(uid).is_some() {
                     return Err(StoreError::Corrupt(format!("the uid {uid} was drawn twice")));
                 }
                 answers.push(Acceptance::Accepted { uid });
@@ -73,22 +81,41 @@ pub(crate) fn accept(
                 answers.push(Acceptance::Duplicate { uid: original.uid });
                 after = after.max(original.after);
             }
+            Known::BodyOfExpired { since, .. } if event.on_conflict == OnConflict::Review => {
+                let uid = event.envelope.uid;
+                event.envelope.malformed = Some(format!(
+                    "an event with this id was finished at {since} and its payload has expired; this body is another one"
+                ));
+                event.deliveries.clear();
+                answers.push(Acceptance::Conflict { uid });
+                accepted.push(accepted_fact(event, false));
+                after = AFTER_ALL;
+            }
+            Known::BodyOfExpired { original, .. } => {
+                accepted.push(conflict(&event, original, false));
+                answers.push(Acceptance::Conflict { uid: original.uid });
+                after = AFTER_ALL;
+            }
             Known::OtherBody { original, kept } => {
                 let keep = event.on_conflict == OnConflict::Review
                     && kept.len() < CONFLICTS_KEPT_MAX
                     && !kept.contains(&event.body_digest);
-                accepted.push(Fact::Conflict {
-                    uid: original.uid,
-                    received_at: event.envelope.received_at,
-                    digest: event.body_digest,
-                    body: keep.then(|| event.envelope.body.clone()),
-                });
+                accepted.push(conflict(&event, original, keep));
                 answers.push(Acceptance::Conflict { uid: original.uid });
                 after = AFTER_ALL;
             }
         }
     }
     Ok(Decision { facts: accepted, answer: answers, after })
+}
+
+fn conflict(event: &NewEvent, original: Original, keep: bool) -> Fact {
+    Fact::Conflict {
+        uid: original.uid,
+        received_at: event.envelope.received_at,
+        digest: event.body_digest,
+        body: keep.then(|| event.envelope.body.clone()),
+    }
 }
 
 /// A new event must fit in. What is known already adds no work, so a resend gets its 2xx however full the backlog is.
@@ -122,6 +149,11 @@ enum Known {
         original: Original,
         kept: Vec<[u8; 32]>,
     },
+    /// The same, and the payload of the first has expired.
+    BodyOfExpired {
+        original: Original,
+        since: Timestamp,
+    },
     /// The same id with another body, which makes it an event of its own.
     SecondBody,
 }
@@ -138,6 +170,8 @@ struct Match {
     original: Original,
     body_digest: [u8; 32],
     kept: Vec<[u8; 32]>,
+    /// Its payload expired; it had been finished then.
+    expired_since: Option<Timestamp>,
 }
 
 fn known(
@@ -153,7 +187,10 @@ fn known(
         };
         let same_id = matches!(identity, Identity::Id { body: None, .. });
         return Ok(if same_id && found.body_digest != event.body_digest {
-            Known::OtherBody { original: found.original, kept: found.kept }
+            match found.expired_since {
+                None => Known::OtherBody { original: found.original, kept: found.kept },
+                Some(since) => Known::BodyOfExpired { original: found.original, since },
+            }
         } else {
             Known::Same(found.original)
         });
@@ -169,36 +206,62 @@ fn holder(
     envelope: &Envelope,
     identity: &Identity,
 ) -> Result<Option<Match>, StoreError> {
-    let holds = |accepted: &Accepted| {
-        accepted.envelope.source == envelope.source
-            && accepted.envelope.path == envelope.path
-            && accepted.identities.contains(identity)
+    let holds = |event: &EventFact| {
+        event.envelope.source == envelope.source
+            && event.envelope.path == envelope.path
+            && event.identities.contains(identity)
     };
-    for row in state.identity_candidates(envelope, identity) {
-        // A hash proves nothing: the stored identity does.
-        if let Fact::Accepted(accepted) = &*Accepted::read(facts, row.accepted)?
-            && holds(accepted)
-        {
-            return Ok(Some(Match {
-                original: Original { uid: row.uid, after: row.accepted_number + 1 },
-                body_digest: accepted.body_digest,
-                kept: row
-                    .repeats
-                    .iter()
-                    .flat_map(|repeats| repeats.conflicts.iter().map(|(_, digest)| *digest))
-                    .collect(),
-            }));
+    let mut found: Option<Match> = None;
+    for key in state.identity_candidates(envelope, identity).collect::<Vec<_>>() {
+        // A hash proves nothing: what is stored does.
+        let fact = facts.read(state.position(key))?;
+        let matching = match (&*fact, fact.event()) {
+            (_, Some(event)) if holds(&event) => Match {
+                original: original(state, key, event.envelope.uid),
+                body_digest: *event.body_digest,
+                kept: kept(state, key),
+                expired_since: None,
+            },
+            (Fact::Remembered(remembered), _)
+                if remembered.identities.contains(&state.hashing.wide_identity(
+                    &envelope.source,
+                    &envelope.path,
+                    identity,
+                )) =>
+            {
+                Match {
+                    original: original(state, key, remembered.uid),
+                    body_digest: remembered.body_digest,
+                    kept: Vec::new(),
+                    expired_since: Some(remembered.since),
+                }
+            }
+            _ => continue,
+        };
+        // Two have one identity where the first expired before another body came: what is stored goes first.
+        if found.as_ref().is_none_or(|found| found.expired_since.is_some()) {
+            found = Some(matching);
         }
     }
-    let pending = pending.iter().find_map(|fact| match fact {
-        Fact::Accepted(accepted) if holds(accepted) => Some(Match {
-            original: Original { uid: accepted.envelope.uid, after: AFTER_ALL },
-            body_digest: accepted.body_digest,
+    let pending = pending.iter().find_map(|fact| {
+        let event = fact.event().filter(holds)?;
+        Some(Match {
+            original: Original { uid: event.envelope.uid, after: AFTER_ALL },
+            body_digest: *event.body_digest,
             kept: Vec::new(),
-        }),
-        _ => None,
+            expired_since: None,
+        })
     });
-    Ok(pending)
+    Ok(found.or(pending))
+}
+
+fn original(state: &State, key: EventKey, uid: Uid) -> Original {
+    Original { uid, after: state.durable_after(key) }
+}
+
+fn kept(state: &State, key: EventKey) -> Vec<[u8; 32]> {
+    let conflicts = state.repeats(key).map(|repeats| &repeats.conflicts);
+    conflicts.into_iter().flatten().map(|conflict| conflict.digest).collect()
 }
 
 /// Under `new_event`, what stands for the id of a second body is id and body together.
@@ -250,25 +313,27 @@ pub(crate) fn record(
         return Ok(Decision::of(Vec::new(), Recorded::Fenced));
     };
     let row = state.delivery(slot);
-    if row.version == version + 1
-        && let Fact::Changed(last) = &*facts.read(row.last)?
+    let (change, terms) = hashed(state, &delivery, change);
+    if row.version() == version + 1
+        && let Fact::Changed(last) = &*facts.read(row.last())?
         && last.delivery == delivery
         && last.change == change
     {
         let state = state.load_state(slot, facts)?;
         return Ok(Decision::of(Vec::new(), Recorded::Already(state)));
     }
-    let Some(live) = row.live.as_ref().filter(|live| live.held == Some(fence)) else {
+    let Some(live) = state.live(slot).filter(|live| live.held == Some(fence)) else {
         return Ok(Decision::of(Vec::new(), Recorded::Fenced));
     };
-    if row.version != version {
+    if row.version() != version {
         return Ok(Decision::of(Vec::new(), Recorded::Fenced));
     }
-    if let Some(holder) = state.keys.holder_against(&delivery, &change) {
+    if let Some(holder) = state.key_holder(&delivery, &change, facts)? {
         return Ok(Decision::of(Vec::new(), Recorded::KeyHeld(holder)));
     }
     let after = after(state, live.state.clone(), &change);
-    let fact = Changed { delivery, version: version + 1, previous: row.last, change };
+    let (previous, version) = (row.last(), version + 1);
+    let fact = Changed { delivery, version, previous, change, terms };
     Ok(Decision::of(vec![Fact::Changed(Box::new(fact))], Recorded::Recorded(after)))
 }
 
@@ -283,12 +348,24 @@ pub(crate) fn operate(
         return Ok(Decision::of(Vec::new(), Operated::NotFound));
     };
     let row = state.delivery(slot);
-    if row.version != version {
+    if row.version() != version {
         return Ok(Decision::of(Vec::new(), Operated::Stale));
     }
+    let (change, terms) = hashed(state, &delivery, change);
     let after = after(state, state.load_state(slot, facts)?, &change);
-    let fact = Changed { delivery, version: version + 1, previous: row.last, change };
+    let (previous, version) = (row.last(), version + 1);
+    let fact = Changed { delivery, version, previous, change, terms };
     Ok(Decision::of(vec![Fact::Changed(Box::new(fact))], Operated::Done(after)))
+}
+
+/// What the event may be searched by leaves the change: only its hashes are written.
+fn hashed(state: &State, delivery: &DeliveryId, change: Change) -> (Change, Vec<u64>) {
+    let hash =
+        |term: &Term| state.hashing.field(&delivery.route, &term.field, &term.value);
+    let mut terms: Vec<u64> = change.terms.iter().take(TERMS_MAX).map(hash).collect();
+    terms.sort_unstable();
+    terms.dedup();
+    (Change { terms: Vec::new(), ..change }, terms)
 }
 
 /// The delivery as it will be once the change is applied.
@@ -306,28 +383,27 @@ pub(crate) fn route(
     entry: Entry,
     deliveries: Vec<NewDelivery>,
 ) -> Result<Decision<Vec<DeliveryId>>, StoreError> {
-    let Some(row) = state.row(uid) else {
+    let Some(key) = state.stored(uid) else {
         return Ok(Decision::of(Vec::new(), Vec::new()));
     };
-    let second_body = match &*Accepted::read(facts, row.accepted)? {
-        Fact::Accepted(accepted) => accepted
-            .identities
-            .iter()
-            .any(|identity| matches!(identity, Identity::Id { body: Some(_), .. })),
-        _ => false,
-    };
+    let accepted = state.position(key);
+    let second_body = facts.read(accepted)?.event().is_some_and(|event| {
+        let by_body = |identity: &Identity| matches!(identity, Identity::Id { body: Some(_), .. });
+        event.identities.iter().any(by_body)
+    });
     let mut routed: Vec<RoutedDelivery> = Vec::new();
     for delivery in deliveries {
         let planned = Planned::new(delivery, second_body);
         if routed.iter().any(|other| other.planned.route == planned.route) {
             continue;
         }
-        match row.deliveries.iter().find(|known| known.route == planned.route) {
+        let route = state.name_number(planned.route.as_str());
+        match state.deliveries(key).iter().find(|known| Some(known.route) == route) {
             None => routed.push(RoutedDelivery { planned, version: 0, previous: None }),
             Some(known) if known.status == Status::Ignored => routed.push(RoutedDelivery {
                 planned,
-                version: known.version + 1,
-                previous: Some(known.last),
+                version: known.version() + 1,
+                previous: Some(known.last()),
             }),
             Some(_) => {}
         }
@@ -338,7 +414,7 @@ pub(crate) fn route(
         true => Vec::new(),
         false => vec![Fact::Routed(Box::new(Routed {
             uid,
-            accepted: row.accepted,
+            accepted,
             entry,
             deliveries: routed,
         }))],

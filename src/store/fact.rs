@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use serde_json::{Map, Value as Json};
 
 use super::{Change, NewDelivery, StoreError};
 use crate::delivery::state::{DeliveryState, Entry};
 use crate::envelope::{Envelope, Identity};
-use crate::name::{DeliveryId, RevisionHash, RouteName, Uid};
+use crate::name::{DeliveryId, EventId, RevisionHash, RouteName, SourceName, Uid};
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,8 +29,12 @@ pub(crate) enum Fact {
     Revision { hash: RevisionHash, text: Arc<str> },
     /// A small named state.
     Cell { name: String, version: u64, value: Bytes },
-    /// A delivery carried forward whole: replaces anything lower.
-    Snapshot(Box<DeliveryState>),
+    /// An event carried forward whole: from here on it stands here, and nowhere before.
+    Snapshot(Box<Snapshot>),
+    /// An event expired: what it is known by stays.
+    Remembered(Box<Remembered>),
+    /// What an operator did to an event that expired.
+    Audited(Box<Audited>),
     /// A segment went for good.
     Retired { segment: u64 },
     /// A writer began; `epoch` counts them.
@@ -70,6 +75,8 @@ pub(crate) struct Changed {
     /// The delivery's fact before this one.
     pub(crate) previous: Position,
     pub(crate) change: Change,
+    /// Keyed hashes by which its event may be searched.
+    pub(crate) terms: Vec<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -90,6 +97,119 @@ pub(crate) struct RoutedDelivery {
     pub(crate) previous: Option<Position>,
 }
 
+/// An event as it was when it was carried forward.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Snapshot {
+    pub(crate) envelope: Arc<Envelope>,
+    pub(crate) identities: Vec<Identity>,
+    pub(crate) body_digest: [u8; 32],
+    pub(crate) duplicates: u64,
+    pub(crate) conflict_count: u64,
+    pub(crate) conflicts: Vec<CarriedConflict>,
+    pub(crate) deliveries: Vec<CarriedDelivery>,
+    /// Search terms that came with its deliveries.
+    pub(crate) terms: Vec<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct CarriedConflict {
+    pub(crate) received_at: Timestamp,
+    pub(crate) digest: [u8; 32],
+    pub(crate) body: Bytes,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct CarriedDelivery {
+    pub(crate) state: DeliveryState,
+    /// Its timeline, oldest first.
+    pub(crate) entries: Vec<Entry>,
+}
+
+/// What is left of an event whose payload has expired: enough to know a resend, and to answer for an explicit key.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Remembered {
+    pub(crate) uid: Uid,
+    pub(crate) event_id: EventId,
+    pub(crate) source: SourceName,
+    /// When it was finished: `dedupe` counts from here.
+    pub(crate) since: Timestamp,
+    /// Wide keyed hashes.
+    pub(crate) identities: Vec<[u8; 16]>,
+    pub(crate) body_digest: [u8; 32],
+    pub(crate) keys: Vec<RememberedKey>,
+}
+
+/// An explicit key whose call was made.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct RememberedKey {
+    /// Wide keyed hash of route, step and key.
+    pub(crate) key: [u8; 16],
+    pub(crate) route: RouteName,
+    pub(crate) saved: Map<String, Json>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Audited {
+    pub(crate) uid: Uid,
+    pub(crate) event_id: EventId,
+    pub(crate) route: RouteName,
+    pub(crate) entry: Entry,
+}
+
+/// What an event is compared by.
+pub(crate) struct EventFact<'a> {
+    pub(crate) envelope: &'a Arc<Envelope>,
+    pub(crate) identities: &'a [Identity],
+    pub(crate) body_digest: &'a [u8; 32],
+}
+
+impl Fact {
+    /// The event that stands in this fact.
+    pub(crate) fn event(&self) -> Option<EventFact<'_>> {
+        match self {
+            Fact::Accepted(accepted) => Some(EventFact {
+                envelope: &accepted.envelope,
+                identities: &accepted.identities,
+                body_digest: &accepted.body_digest,
+            }),
+            Fact::Snapshot(snapshot) => Some(EventFact {
+                envelope: &snapshot.envelope,
+                identities: &snapshot.identities,
+                body_digest: &snapshot.body_digest,
+            }),
+            Fact::Duplicate { .. }
+            | Fact::Conflict { .. }
+            | Fact::Changed(_)
+            | Fact::Routed(_)
+            | Fact::Revision { .. }
+            | Fact::Cell { .. }
+            | Fact::Remembered(_)
+            | Fact::Audited(_)
+            | Fact::Retired { .. }
+            | Fact::Opened { .. }
+            | Fact::Closed => None,
+        }
+    }
+
+    /// The newest time that it names.
+    pub(crate) fn time(&self) -> Option<Timestamp> {
+        match self {
+            Fact::Accepted(accepted) => Some(accepted.envelope.received_at),
+            Fact::Conflict { received_at, .. } => Some(*received_at),
+            Fact::Changed(changed) => Some(changed.change.entry.at),
+            Fact::Routed(routed) => Some(routed.entry.at),
+            // Of older things these tell again, which keep their own times.
+            Fact::Snapshot(_) | Fact::Remembered(_) | Fact::Audited(_) => None,
+            Fact::Duplicate { .. }
+            | Fact::Revision { .. }
+            | Fact::Cell { .. }
+            | Fact::Retired { .. }
+            | Fact::Opened { .. }
+            | Fact::Closed => None,
+        }
+    }
+}
+
 /// Where a fact stands: in the frame that begins at `offset` of `segment`, as number `index`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Position {
@@ -103,23 +223,14 @@ pub(crate) trait ReadFacts {
     fn read(&self, at: Position) -> Result<Arc<Fact>, StoreError>;
 }
 
-impl Accepted {
-    pub(crate) fn read(facts: &dyn ReadFacts, at: Position) -> Result<Arc<Fact>, StoreError> {
-        let fact = facts.read(at)?;
-        match &*fact {
-            Fact::Accepted(_) => Ok(fact),
-            _ => Err(StoreError::Corrupt(format!("no accepted event stands at {at}"))),
-        }
-    }
-
-    pub(crate) fn envelope(
-        facts: &dyn ReadFacts,
-        at: Position,
-    ) -> Result<Arc<Envelope>, StoreError> {
-        match &*facts.read(at)? {
-            Fact::Accepted(accepted) => Ok(accepted.envelope.clone()),
-            _ => Err(StoreError::Corrupt(format!("no accepted event stands at {at}"))),
-        }
+/// The envelope of the event that stands there.
+pub(crate) fn envelope_at(
+    facts: &dyn ReadFacts,
+    at: Position,
+) -> Result<Arc<Envelope>, StoreError> {
+    match facts.read(at)?.event() {
+        Some(event) => Ok(event.envelope.clone()),
+        None => Err(StoreError::Corrupt(format!("no event stands at {at}"))),
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::{Map, json};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::index::{Index, IndexError, MemoryIndex, PageId};
+use super::index::{Group, Index, IndexError, MemoryIndex, PageId};
 use super::{Change, NewDelivery, NewEvent, OnConflict, Operation};
 use crate::delivery::outcome::OutcomeClass;
 use crate::delivery::state::{
@@ -60,21 +60,21 @@ impl UnreliableIndex {
 }
 
 impl Index for UnreliableIndex {
-    fn put_pages(&self, segment: u64, pages: &[(PageId, Bytes)]) -> Result<(), IndexError> {
+    fn put(&self, group: Group, pages: &[Bytes]) -> Result<(), IndexError> {
         self.fails()?;
-        self.kept.put_pages(segment, pages)
+        self.kept.put(group, pages)
     }
 
-    fn get_page(&self, id: PageId) -> Result<Option<Bytes>, IndexError> {
+    fn get(&self, id: PageId) -> Result<Option<Bytes>, IndexError> {
         self.fails()?;
         let mut random = self.random.lock().unwrap();
         let wrong = match random.random_range(0..8) {
             0 => return Ok(None),
-            1 => PageId { segment: id.segment + 1, ..id },
+            1 => PageId { group: Group { segment: id.group.segment + 1, ..id.group }, ..id },
             2 => PageId { sequence: id.sequence + 1, ..id },
             _ => id,
         };
-        let page = self.kept.get_page(wrong)?;
+        let page = self.kept.get(wrong)?;
         Ok(page.map(|page| match random.random_range(0..8) {
             0 => page.slice(..page.len() / 2),
             1 => {
@@ -87,14 +87,19 @@ impl Index for UnreliableIndex {
         }))
     }
 
-    fn list(&self) -> Result<Vec<u64>, IndexError> {
+    fn groups(&self) -> Result<Vec<Group>, IndexError> {
         self.fails()?;
-        self.kept.list()
+        self.kept.groups()
     }
 
-    fn drop_pages(&self, segment: u64) -> Result<(), IndexError> {
+    fn remove(&self, group: Group) -> Result<(), IndexError> {
         self.fails()?;
-        self.kept.drop_pages(segment)
+        self.kept.remove(group)
+    }
+
+    fn reset(&self) -> Result<(), IndexError> {
+        self.fails()?;
+        self.kept.reset()
     }
 }
 
@@ -153,6 +158,7 @@ fn change(what: What, status: Status, step: Option<StepState>) -> Change {
             steps: step.into_iter().collect(),
             revision: None,
         },
+        terms: Vec::new(),
     }
 }
 

@@ -23,15 +23,34 @@ struct Held {
 }
 
 impl Keys {
-    /// Who stands in the way of this change: the other holder of the explicit key that it wants to use.
-    pub(crate) fn holder_against(&self, id: &DeliveryId, change: &Change) -> Option<KeyHolder> {
-        let held = self.held.get(&wanted(&id.route, change)?)?;
-        (held.by != *id).then(|| KeyHolder {
+    /// Who holds a key and is not finished, or was given up.
+    pub(crate) fn holder(&self, claim: &KeyClaim) -> Option<KeyHolder> {
+        self.held.get(claim).map(|held| KeyHolder {
             delivery: held.by.clone(),
             event_id: held.event_id.clone(),
             status: held.status,
             saved: held.saved.clone(),
         })
+    }
+
+    /// Of a delivery that is finished: the keys whose calls were made leave this memory, and are answered; those of calls
+    /// that were given up stay, and the second answer is true if there are any.
+    pub(crate) fn finish(&mut self, state: &DeliveryState) -> (Vec<KeyClaim>, bool) {
+        let (mut done, mut holds_on) = (Vec::new(), false);
+        for step in state.steps.iter().filter(|step| holds(step)) {
+            let Some(claim) = claim_of(&state.id.route, step) else { continue };
+            if self.held.get(&claim).is_some_and(|held| held.by != state.id) {
+                continue;
+            }
+            match is_done(step.status) {
+                true => {
+                    self.held.remove(&claim);
+                    done.push(claim);
+                }
+                false => holds_on |= self.held.contains_key(&claim),
+            }
+        }
+        (done, holds_on)
     }
 
     /// Forgets what `state` waited for.
@@ -96,7 +115,7 @@ impl Keys {
         woken
     }
 
-    fn wait(&mut self, state: &DeliveryState) {
+    pub(crate) fn wait(&mut self, state: &DeliveryState) {
         if !state.status.is_finished() {
             for claim in state.steps.iter().filter_map(|step| step.waits_for.as_ref()) {
                 if !self.is_free(claim) {
@@ -143,8 +162,39 @@ fn holds(step: &StepState) -> bool {
     step.attempts > 0 && step.status != StepStatus::AlreadyDone
 }
 
+/// Who made the call of the key, as a delivery that is finished says itself.
+pub(crate) fn holder_in(state: &DeliveryState, claim: &KeyClaim) -> Option<KeyHolder> {
+    let holding = state.steps.iter().filter(|step| holds(step));
+    let step = holding
+        .filter(|step| is_done(step.status))
+        .find(|step| claim_of(&state.id.route, step).as_ref() == Some(claim))?;
+    Some(KeyHolder {
+        delivery: state.id.clone(),
+        event_id: state.event_id.clone(),
+        status: step.status,
+        saved: step.saved.clone(),
+    })
+}
+
+/// Keys of calls that were made, with what each saved.
+pub(crate) fn done_keys(
+    state: &DeliveryState,
+) -> impl Iterator<Item = (KeyClaim, &Map<String, Json>)> + '_ {
+    let done = state.steps.iter().filter(|step| holds(step) && is_done(step.status));
+    done.filter_map(|step| Some((claim_of(&state.id.route, step)?, &step.saved)))
+}
+
+/// Keys that these steps of a route used, for calls that were made.
+pub(crate) fn done_among<'a>(
+    route: &'a RouteName,
+    steps: &'a [StepState],
+) -> impl Iterator<Item = KeyClaim> + 'a {
+    let done = steps.iter().filter(|step| holds(step) && is_done(step.status));
+    done.filter_map(|step| claim_of(route, step))
+}
+
 /// The explicit key that an intent uses.
-fn wanted(route: &RouteName, change: &Change) -> Option<KeyClaim> {
+pub(crate) fn wanted(route: &RouteName, change: &Change) -> Option<KeyClaim> {
     match &change.entry.what {
         What::Intended { step, key: Some(key), .. } if key.explicit => {
             Some(KeyClaim { route: route.clone(), step: step.clone(), key: key.text.clone() })

@@ -7,13 +7,14 @@ use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 
 use super::decide::{self, Decision};
-use super::fact::{Accepted, Fact, Position, ReadFacts};
+use super::fact::{Fact, Position, ReadFacts, envelope_at};
 use super::hashing::Hashing;
-use super::page::About;
+use super::page::{About, Place};
+use super::state::due::Held;
 use super::state::{Moment, State};
-use super::view::{self, Outline, ReadAbout};
+use super::view::{self, Outline, Peek, ReadPages};
 use super::{
-    Acceptance, Budget, Change, Claim, Durability, EventView, Fence, NewDelivery, NewEvent,
+    Acceptance, Budget, CauseCount, Change, Claim, Durability, EventView, Fence, NewDelivery, NewEvent,
     Operated, Operation, Page, Query, Readiness, Recorded, Store, StoreError, Summary,
 };
 use crate::delivery::state::Entry;
@@ -44,16 +45,29 @@ impl ReadFacts for List {
     }
 }
 
-/// Nothing is ever sealed here: all is in the rows, and this is the long way to the same.
-impl ReadAbout for &List {
-    fn about(&mut self, accepted: Position) -> Result<About, StoreError> {
-        Ok(About::of(&*Accepted::envelope(*self, accepted)?))
+/// Nothing is ever full here: all is in the rows, and this is the long way to the same.
+impl ReadPages for &List {
+    fn about(&mut self, at: Position) -> Result<About, StoreError> {
+        Ok(About::of(&*envelope_at(*self, at)?))
     }
 
-    fn events_with_id(&mut self, _id: &str) -> Result<Vec<Uid>, StoreError> {
+    fn places(&mut self, _segment: u32, _term: u64) -> Result<Vec<Place>, StoreError> {
         Ok(Vec::new())
     }
+
+    fn changed(&mut self, _at: Position) -> Result<Option<Uid>, StoreError> {
+        Ok(None)
+    }
 }
+
+impl Peek for Inner {
+    fn peek<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&self.state)
+    }
+}
+
+/// The one segment that there is.
+const SEGMENT: u64 = 1;
 
 impl MemoryStore {
     pub fn new(world: World) -> Self {
@@ -75,7 +89,7 @@ impl MemoryStore {
         let facts = List(self.lock().facts.0.clone());
         let mut state = State::new(Hashing::new([0; 16]));
         for (number, fact) in facts.0.iter().enumerate() {
-            let at = Position { segment: 0, offset: number as u32, index: 0 };
+            let at = Position { segment: SEGMENT, offset: number as u32, index: 0 };
             state.apply(fact, at, number as u64, self.now(), &facts)?;
         }
         state.start(self.now());
@@ -108,7 +122,7 @@ impl MemoryStore {
         let decision = decide(&inner.state, &inner.facts)?;
         for fact in decision.facts {
             let number = inner.facts.0.len();
-            let at = Position { segment: 0, offset: number as u32, index: 0 };
+            let at = Position { segment: SEGMENT, offset: number as u32, index: 0 };
             let fact = Arc::new(fact);
             inner.facts.0.push(fact.clone());
             inner.state.apply(&fact, at, number as u64, self.now(), &inner.facts)?;
@@ -129,7 +143,13 @@ impl Store for MemoryStore {
     }
 
     fn claim(&self, max: usize) -> BoxFuture<'_, Result<Vec<Claim>, StoreError>> {
-        ready(Ok(self.lock().state.claim(max, u64::MAX, self.now())))
+        let mut inner = self.lock();
+        let held = inner.state.claim(max, u64::MAX, self.now());
+        let claim = |Held { state, envelope, fence }| {
+            let envelope = envelope.or_else(|at| envelope_at(&inner.facts, at))?;
+            Ok(Claim { state, envelope, fence })
+        };
+        ready(held.into_iter().map(claim).collect())
     }
 
     fn wait(&self) -> BoxFuture<'_, ()> {
@@ -185,7 +205,7 @@ impl Store for MemoryStore {
         source: Option<&SourceName>,
     ) -> BoxFuture<'_, Result<Vec<Uid>, StoreError>> {
         let inner = self.lock();
-        ready(view::find(id, source, &mut &inner.facts, |look| look(&inner.state)))
+        ready(view::find(id, source, &mut &inner.facts, &*inner))
     }
 
     fn event(&self, uid: Uid) -> BoxFuture<'_, Result<Option<EventView>, StoreError>> {
@@ -201,9 +221,11 @@ impl Store for MemoryStore {
         budget: Budget,
     ) -> BoxFuture<'_, Result<Page, StoreError>> {
         let inner = self.lock();
-        ready(view::list(&query, cursor, budget, &mut &inner.facts, |from, oldest_first| {
-            view::rows(&inner.state, from, oldest_first)
-        }))
+        ready(view::list(&query, cursor, budget, &mut &inner.facts, &*inner))
+    }
+
+    fn causes(&self) -> BoxFuture<'_, Vec<CauseCount>> {
+        ready(view::causes(&self.lock().state))
     }
 
     fn summary(&self) -> BoxFuture<'_, Summary> {

@@ -3,6 +3,8 @@
 //! Everything here is durable when the call returns, unless a method says otherwise. Implementations: [`memory`] and
 //! [`journal`]; `contract` is the one test-suite that both pass.
 
+mod book;
+mod checkpoint;
 mod codec;
 #[cfg(test)]
 mod contract;
@@ -20,8 +22,10 @@ mod state;
 mod view;
 mod wait;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
@@ -90,7 +94,20 @@ pub struct Fence(pub u64);
 pub struct Change {
     pub entry: Entry,
     pub transition: Transition,
+    /// What its event may be searched by from now on; at most [`TERMS_MAX`] of them are kept.
+    pub terms: Vec<Term>,
 }
+
+/// A field of the route, as the delivery's event has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Term {
+    pub field: String,
+    /// Text as it is; anything else as JSON spells it.
+    pub value: String,
+}
+
+/// Search terms of one delivery.
+pub const TERMS_MAX: usize = 16;
 
 /// When a recorded change is reported back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -217,6 +234,10 @@ pub struct Query {
     pub event_type: Option<String>,
     pub event_id: Option<EventId>,
     pub correlation_id: Option<String>,
+    /// A field of `route`, which must be given with it.
+    pub field: Option<Term>,
+    /// Cause of a failed delivery.
+    pub cause: Option<String>,
     pub since: Option<Timestamp>,
     pub until: Option<Timestamp>,
     pub oldest_first: bool,
@@ -256,11 +277,53 @@ pub struct Page {
     pub examined: usize,
 }
 
+/// Failed deliveries of a route that have one cause.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CauseCount {
+    pub route: RouteName,
+    pub cause: String,
+    pub count: u64,
+}
+
 /// What one query may cost.
 #[derive(Clone, Copy, Debug)]
 pub struct Budget {
     pub rows_max: usize,
     pub examined_max: usize,
+}
+
+/// How long what is kept. Durations count from the time when an event was finished.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retention {
+    pub sources: BTreeMap<SourceName, SourceRetention>,
+    /// Of sources that are not named (any more).
+    pub default: SourceRetention,
+    /// What operators did.
+    pub audit: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SourceRetention {
+    /// Finished events, with their payload.
+    pub retain: Duration,
+    /// Ids, and explicit idempotency keys; at least as long as the event itself.
+    pub dedupe: Duration,
+}
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl Default for Retention {
+    fn default() -> Self {
+        let default = SourceRetention { retain: 30 * DAY, dedupe: 30 * DAY };
+        Self { sources: BTreeMap::new(), default, audit: 400 * DAY }
+    }
+}
+
+impl Retention {
+    fn of(&self, source: Option<&SourceName>) -> SourceRetention {
+        let found = source.and_then(|source| self.sources.get(source)).unwrap_or(&self.default);
+        SourceRetention { retain: found.retain, dedupe: found.dedupe.max(found.retain) }
+    }
 }
 
 /// The state in numbers, for metrics and readiness.
@@ -280,6 +343,8 @@ pub struct Summary {
 pub enum Readiness {
     #[default]
     Ready,
+    /// Events are taken in and carried out; look-ups are slow or incomplete until the index is made anew.
+    Rebuilding(String),
     /// New events are refused for now (disk full, backlog full); outcomes are still recorded.
     Refusing(String),
     /// The writer ended; the process must be restarted.
@@ -369,6 +434,8 @@ pub trait Store: Send + Sync + 'static {
         cursor: Option<u64>,
         budget: Budget,
     ) -> BoxFuture<'_, Result<Page, StoreError>>;
+    /// Failed deliveries by route and cause, most first.
+    fn causes(&self) -> BoxFuture<'_, Vec<CauseCount>>;
     fn summary(&self) -> BoxFuture<'_, Summary>;
 
     /// Writes out what is ordered and marks a clean end. Nothing is accepted afterwards.

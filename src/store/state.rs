@@ -1,25 +1,36 @@
-//! The state that the facts make, held in memory: which events are known by which identities, the live deliveries and
-//! when they are due, who holds which explicit key. Facts enter, in order; questions are answered. It writes nothing,
-//! reads no clock, and does not know whether a fact is durable yet.
+//! The state that the facts make, held in memory: which events are known by which identities, a row for each event, the
+//! live deliveries and when they are due, who holds which explicit key. Facts enter, in order; questions are answered. It
+//! writes nothing, reads no clock, and does not know whether a fact is durable yet.
 
-mod due;
+mod carry;
+pub(crate) mod due;
+pub(crate) mod frozen;
+pub(crate) mod identities;
+pub(crate) mod rows;
 #[cfg(test)]
 mod tests;
+pub(crate) mod words;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::fact::{Accepted, Changed, Fact, Planned, Position, ReadFacts, Routed};
-use super::hashing::Hashing;
-use super::keys::Keys;
-use super::page::{About, Place};
-use super::{Fence, StoreError, view};
-use crate::delivery::state::{DeliveryState, Status, Transition};
-use crate::envelope::{Envelope, Identity};
-use crate::name::{DeliveryId, EventId, RevisionHash, RouteName, SourceName, Uid};
 use bytes::Bytes;
 use jiff::Timestamp;
+
+use self::identities::Identities;
+use self::rows::{
+    DeliveryRow, EventKey, EventRow, KeptConflict, NewRow, Repeats, RowKind, Shelf, Shelves, Slot,
+    seconds, segment_of,
+};
+use self::words::Words;
+use super::fact::{Accepted, Changed, Fact, Planned, Position, ReadFacts, Routed, envelope_at};
+use super::hashing::Hashing;
+use super::keys::Keys;
+use super::{Change, Fence, KeyHolder, StoreError, view};
+use crate::delivery::state::{DeliveryState, KeyClaim, Status, Transition};
+use crate::envelope::{Envelope, Identity};
+use crate::name::{DeliveryId, EventId, RevisionHash, RouteName, Uid};
 
 /// A moment on both clocks: wall time is written down, monotonic time is waited for.
 #[derive(Clone, Copy, Debug)]
@@ -28,44 +39,7 @@ pub(crate) struct Moment {
     pub(crate) monotonic: Duration,
 }
 
-/// What is remembered of an event. The rest is read where `accepted` says.
-pub(crate) struct EventRow {
-    pub(crate) uid: Uid,
-    pub(crate) accepted: Position,
-    pub(crate) accepted_number: u64,
-    /// Number of the fact that touched it last.
-    pub(crate) touched: u64,
-    /// `None` once it stands on a page of its segment.
-    pub(crate) about: Option<Box<About>>,
-    pub(crate) malformed: bool,
-    /// `None` while it came once.
-    pub(crate) repeats: Option<Box<Repeats>>,
-    pub(crate) deliveries: Vec<DeliveryRow>,
-    /// Kept while a delivery is live.
-    pub(crate) envelope: Option<Arc<Envelope>>,
-}
-
-/// What came again under an event's identities.
-#[derive(Clone, Default)]
-pub(crate) struct Repeats {
-    pub(crate) duplicates: u64,
-    pub(crate) conflict_count: u64,
-    /// Those kept for a person, with the digest of the body.
-    pub(crate) conflicts: Vec<(Position, [u8; 32])>,
-}
-
-pub(crate) struct DeliveryRow {
-    pub(crate) route: RouteName,
-    pub(crate) status: Status,
-    pub(crate) version: u64,
-    pub(crate) attempts: u32,
-    pub(crate) cause: Option<Arc<str>>,
-    /// The delivery's last fact: the head of the chain that its timeline is read from.
-    pub(crate) last: Position,
-    /// `None` once it is finished.
-    pub(crate) live: Option<Box<Live>>,
-}
-
+/// A delivery that is not finished.
 pub(crate) struct Live {
     pub(crate) state: DeliveryState,
     /// Who may record, while a worker holds it.
@@ -73,44 +47,106 @@ pub(crate) struct Live {
     /// When the last fact was decided: a wait is measured from there.
     decided_at: Timestamp,
     scheduled: Option<DueKey>,
+    /// Number of the fact that touched it last.
+    touched: u64,
 }
 
 /// Ordered by time, then by the order of scheduling.
 type DueKey = (Duration, u64);
 
-/// A delivery by its numbers: event, and delivery within the event.
-type Slot = (u32, u16);
+/// The text of a route, and where it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Revision {
+    pub(crate) text: Arc<str>,
+    pub(crate) at: Position,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Cell {
+    pub(crate) version: u64,
+    pub(crate) value: Bytes,
+    pub(crate) at: Position,
+}
+
+/// What is kept of a segment that has no pages yet.
+#[derive(Default)]
+struct Open {
+    /// For each event in it, the number of its fact.
+    numbers: Vec<u64>,
+    /// Search terms, with the event that has each.
+    terms: BTreeSet<(u64, EventKey)>,
+    /// Number of the last fact in it about each event.
+    touched: BTreeMap<EventKey, u64>,
+}
+
+/// Envelopes of live deliveries that a worker will want soon. The others are read when they are claimed.
+#[derive(Default)]
+struct Envelopes {
+    kept: BTreeMap<EventKey, Arc<Envelope>>,
+    bytes: usize,
+}
+
+/// Of the bodies alone.
+const ENVELOPE_BYTES_MAX: usize = 32 << 20;
+const ENVELOPES_MAX: usize = 10_000;
+
+impl Envelopes {
+    fn keep(&mut self, key: EventKey, envelope: &Arc<Envelope>) {
+        let bytes = envelope.body.len();
+        if self.kept.len() < ENVELOPES_MAX && self.bytes + bytes <= ENVELOPE_BYTES_MAX {
+            self.drop_one(key);
+            self.bytes += bytes;
+            self.kept.insert(key, envelope.clone());
+        }
+    }
+
+    fn drop_one(&mut self, key: EventKey) {
+        if let Some(envelope) = self.kept.remove(&key) {
+            self.bytes -= envelope.body.len();
+        }
+    }
+}
 
 pub(crate) struct State {
-    hashing: Hashing,
-    pub(crate) events: Vec<EventRow>,
-    by_uid: HashMap<Uid, u32>,
-    /// (keyed hash of an identity, event): equal hashes stand beside each other, so a collision hides nothing.
-    identities: BTreeSet<(u64, u32)>,
-    /// The same of event ids, of those events that stand on no page.
-    by_event_id: BTreeSet<(u64, u32)>,
-    revisions: BTreeMap<RevisionHash, Arc<str>>,
+    pub(crate) hashing: Hashing,
+    shelves: Shelves,
+    open: BTreeMap<u32, Open>,
+    identities: Identities,
+    live: BTreeMap<Slot, Live>,
+    envelopes: Envelopes,
+    revisions: BTreeMap<RevisionHash, Revision>,
+    /// Those of the configuration that runs: an event that comes next may need them.
+    current: BTreeSet<RevisionHash>,
     pub(crate) keys: Keys,
     due: BTreeMap<DueKey, Slot>,
     scheduled_count: u64,
     fence: u64,
     /// Unfinished deliveries by route.
-    unfinished: BTreeMap<RouteName, u64>,
+    unfinished: BTreeMap<u32, u64>,
     pub(crate) counts: Counts,
-    words: BTreeSet<Arc<str>>,
-    /// Not produced yet; carried so that a journal that has them keeps them.
-    cells: BTreeMap<String, (u64, Bytes)>,
-    pub(crate) retired: BTreeSet<u64>,
+    /// Failed deliveries by route and cause.
+    causes: BTreeMap<(u32, Option<u32>), u64>,
+    /// Routes, causes and sources.
+    names: Words,
+    types: Words,
+    cells: BTreeMap<String, Cell>,
+    /// This segment and all before it are gone for good.
+    pub(crate) retired: u64,
+    /// Segments that are gone, and may still be named by identities.
+    forgotten: Vec<u32>,
     /// Segments are missing, which must turn out to be retired.
     pub(crate) has_gaps: bool,
     pub(crate) epoch: u64,
     /// Number of the next fact.
     pub(crate) next: u64,
+    /// Newest time that a fact has named.
+    pub(crate) newest: Timestamp,
 }
 
-/// Deliveries by status, with what is held told apart.
+/// Events, and deliveries by status, with what is held told apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
+    pub(crate) events: u64,
     pub(crate) unfinished: u64,
     pub(crate) held: u64,
     /// Failed deliveries and malformed events: what is in review.
@@ -121,23 +157,29 @@ impl State {
     pub(crate) fn new(hashing: Hashing) -> Self {
         Self {
             hashing,
-            events: Vec::new(),
-            by_uid: HashMap::new(),
-            identities: BTreeSet::new(),
-            by_event_id: BTreeSet::new(),
+            shelves: BTreeMap::new(),
+            open: BTreeMap::new(),
+            identities: Identities::new(),
+            live: BTreeMap::new(),
+            envelopes: Envelopes::default(),
             revisions: BTreeMap::new(),
+            current: BTreeSet::new(),
             keys: Keys::default(),
             due: BTreeMap::new(),
             scheduled_count: 0,
             fence: 0,
             unfinished: BTreeMap::new(),
             counts: Counts::default(),
-            words: BTreeSet::new(),
+            causes: BTreeMap::new(),
+            names: Words::default(),
+            types: Words::default(),
             cells: BTreeMap::new(),
-            retired: BTreeSet::new(),
+            retired: 0,
+            forgotten: Vec::new(),
             has_gaps: false,
             epoch: 0,
             next: 0,
+            newest: Timestamp::UNIX_EPOCH,
         }
     }
 
@@ -151,38 +193,42 @@ impl State {
         facts: &dyn ReadFacts,
     ) -> Result<(), StoreError> {
         self.next = number + 1;
+        self.newest = fact.time().map_or(self.newest, |time| time.max(self.newest));
+        let newest_s = seconds(self.newest);
+        self.shelf_mut(segment_of(at)?).newest_s = newest_s;
         match fact {
-            Fact::Accepted(accepted) => self.apply_accepted(accepted, at, number, now),
+            Fact::Accepted(accepted) => self.apply_accepted(accepted, at, number, now)?,
             Fact::Duplicate { uid } => {
-                if let Some(row) = self.row_mut(*uid) {
-                    row.repeats.get_or_insert_default().duplicates += 1;
-                    row.touched = number;
+                if let Some(repeats) = self.repeats_mut(*uid, at, number)? {
+                    repeats.duplicates += 1;
                 }
             }
             Fact::Conflict { uid, digest, body, .. } => {
-                if let Some(row) = self.row_mut(*uid) {
-                    row.touched = number;
-                    let repeats = row.repeats.get_or_insert_default();
+                if let Some(repeats) = self.repeats_mut(*uid, at, number)? {
                     repeats.conflict_count += 1;
                     if body.is_some() {
-                        repeats.conflicts.push((at, *digest));
+                        repeats.conflicts.push(KeptConflict { at, number: 0, digest: *digest });
                     }
                 }
             }
             Fact::Changed(changed) => self.apply_changed(changed, at, number, now, facts)?,
             Fact::Routed(routed) => self.apply_routed(routed, at, number, now, facts)?,
             Fact::Revision { hash, text } => {
-                self.revisions.insert(hash.clone(), text.clone());
+                self.revisions.insert(hash.clone(), Revision { text: text.clone(), at });
             }
             Fact::Cell { name, version, value } => {
-                let cell = self.cells.entry(name.clone()).or_default();
-                if *version > cell.0 {
-                    *cell = (*version, value.clone());
+                let known = self.cells.get(name).map_or(0, |cell| cell.version);
+                if *version >= known {
+                    let value = value.clone();
+                    self.cells.insert(name.clone(), Cell { version: *version, value, at });
                 }
             }
-            Fact::Snapshot(state) => self.apply_snapshot(state, at, number, now, facts)?,
+            Fact::Snapshot(snapshot) => self.apply_snapshot(snapshot, at, number, now)?,
+            Fact::Remembered(remembered) => self.apply_remembered(remembered, at)?,
+            Fact::Audited(audited) => self.apply_audited(audited, at)?,
             Fact::Retired { segment } => {
-                self.retired.insert(*segment);
+                self.retired = self.retired.max(*segment);
+                self.drop_shelves(*segment);
             }
             Fact::Opened { epoch } => self.epoch = *epoch,
             Fact::Closed => {}
@@ -190,77 +236,122 @@ impl State {
         Ok(())
     }
 
-    fn apply_accepted(&mut self, accepted: &Accepted, at: Position, number: u64, now: Moment) {
-        let envelope = &accepted.envelope;
-        let about = Box::new(About {
-            event_type: self.word(&envelope.event_type),
-            source: SourceName::new(self.word(envelope.source.as_str())),
-            ..About::of(envelope)
-        });
-        let id_hash = self.hashing.text(envelope.event_id.as_str());
-        if let Some(event) = self.event_number(envelope.uid) {
-            // Carried forward: from here on it is read in the newer place, and so is what began with it.
-            self.by_event_id.insert((id_hash, event));
-            let row = &mut self.events[event as usize];
-            let before = std::mem::replace(&mut row.accepted, at);
-            row.about = Some(about);
-            row.touched = number;
-            for delivery in row.deliveries.iter_mut().filter(|delivery| delivery.last == before) {
-                delivery.last = at;
-            }
-            return;
-        }
-        let event = self.events.len() as u32;
-        self.by_uid.insert(envelope.uid, event);
-        for identity in &accepted.identities {
-            let hash = self.hashing.identity(&envelope.source, &envelope.path, identity);
-            self.identities.insert((hash, event));
-        }
-        self.by_event_id.insert((id_hash, event));
-        self.counts.review += u64::from(envelope.malformed.is_some());
-        let row = EventRow {
-            uid: envelope.uid,
-            accepted: at,
-            accepted_number: number,
-            touched: number,
-            about: Some(about),
-            malformed: envelope.malformed.is_some(),
-            repeats: None,
-            deliveries: Vec::with_capacity(accepted.deliveries.len()),
-            envelope: (!accepted.deliveries.is_empty()).then(|| envelope.clone()),
-        };
-        self.events.push(row);
-        for planned in &accepted.deliveries {
-            self.begin(event, &envelope.event_id, planned, at, envelope.received_at, now);
-        }
+    /// A segment is there, whatever will stand in it.
+    pub(crate) fn begin_segment(&mut self, segment: u64) -> Result<(), StoreError> {
+        let segment = segment_of(Position { segment, offset: 0, index: 0 })?;
+        self.shelves.entry(segment).or_default();
+        self.open.entry(segment).or_default();
+        Ok(())
     }
 
-    /// Adds a delivery to an event. Its envelope must be there.
+    /// The shelf of the segment that is being written or read.
+    fn shelf_mut(&mut self, segment: u32) -> &mut Shelf {
+        let shelf = Arc::make_mut(self.shelves.entry(segment).or_default());
+        shelf.changes += 1;
+        shelf
+    }
+
+    fn open_mut(&mut self, segment: u32) -> &mut Open {
+        self.open.entry(segment).or_default()
+    }
+
+    fn repeats_mut(
+        &mut self,
+        uid: Uid,
+        at: Position,
+        number: u64,
+    ) -> Result<Option<&mut Repeats>, StoreError> {
+        let Some(key) = self.event_key(uid) else { return Ok(None) };
+        self.touch(key, at, number)?;
+        Ok(Some(self.shelf_mut(key.segment).repeats.entry(key.index).or_default()))
+    }
+
+    fn touch(&mut self, key: EventKey, at: Position, number: u64) -> Result<(), StoreError> {
+        self.open_mut(segment_of(at)?).touched.insert(key, number);
+        Ok(())
+    }
+
+    /// A row for an event that is new in this place, known by all that it is known by.
+    fn add_row(
+        &mut self,
+        envelope: &Envelope,
+        identities: &[Identity],
+        at: Position,
+        number: u64,
+    ) -> Result<EventKey, StoreError> {
+        let segment = segment_of(at)?;
+        let kind = match envelope.malformed {
+            None => RowKind::Event,
+            Some(_) => RowKind::Malformed,
+        };
+        let source = u16::try_from(self.names.take(envelope.source.as_str())).ok();
+        let new = NewRow {
+            uid: envelope.uid,
+            received_at: envelope.received_at,
+            source,
+            event_type: self.types.take_bounded(&envelope.event_type),
+            kind,
+        };
+        let index = self.shelf_mut(segment).push(at, new)?;
+        let key = EventKey { segment, index };
+        self.identities.insert(self.hashing.uid(envelope.uid), key);
+        for identity in identities {
+            let hash = self.hashing.identity(&envelope.source, &envelope.path, identity);
+            self.identities.insert(hash, key);
+        }
+        let id = self.hashing.event_id(&envelope.event_id);
+        let correlation = self.hashing.correlation_id(envelope.correlation_id.as_str());
+        let open = self.open_mut(segment);
+        open.numbers.resize(index as usize, 0);
+        open.numbers.push(number);
+        open.terms.extend([(id, key), (correlation, key)]);
+        self.counts.events += 1;
+        self.counts.review += u64::from(kind == RowKind::Malformed);
+        Ok(key)
+    }
+
+    fn apply_accepted(
+        &mut self,
+        accepted: &Accepted,
+        at: Position,
+        number: u64,
+        now: Moment,
+    ) -> Result<(), StoreError> {
+        let envelope = &accepted.envelope;
+        if self.event_key(envelope.uid).is_some() {
+            return Ok(());
+        }
+        let key = self.add_row(envelope, &accepted.identities, at, number)?;
+        if !accepted.deliveries.is_empty() {
+            self.envelopes.keep(key, envelope);
+        }
+        for planned in &accepted.deliveries {
+            let state =
+                first_state(envelope.uid, &envelope.event_id, planned, envelope.received_at);
+            self.begin(key, state, at, number, envelope.received_at, None, now)?;
+        }
+        Ok(())
+    }
+
+    /// Adds a delivery to an event.
+    #[expect(clippy::too_many_arguments, reason = "each is a part of the one change")]
     fn begin(
         &mut self,
-        event: u32,
-        event_id: &EventId,
-        planned: &Planned,
+        key: EventKey,
+        state: DeliveryState,
         at: Position,
+        number: u64,
         decided_at: Timestamp,
+        held: Option<Fence>,
         now: Moment,
-    ) {
-        let route = RouteName::new(self.word(planned.route.as_str()));
-        let row = &mut self.events[event as usize];
-        let state = first_state(row.uid, event_id, planned, decided_at);
-        let index = row.deliveries.len() as u16;
-        row.deliveries.push(DeliveryRow {
-            route: route.clone(),
-            status: Status::Queued,
-            version: 0,
-            attempts: 0,
-            cause: None,
-            last: at,
-            live: Some(Box::new(Live { state, held: None, decided_at, scheduled: None })),
-        });
+    ) -> Result<(), StoreError> {
+        let route = self.names.take(state.id.route.as_str());
+        let row = DeliveryRow::new(route, at)?;
+        let delivery = self.shelf_mut(key.segment).add_delivery(key.index, row);
+        // It counts as queued until `put_state` says what it is.
         self.counts.unfinished += 1;
         *self.unfinished.entry(route).or_default() += 1;
-        self.schedule((event, index), now);
+        self.put_state((key, delivery), state, at, number, decided_at, held, now)
     }
 
     fn apply_changed(
@@ -275,24 +366,27 @@ impl State {
         let Some(slot) = self.slot(id) else {
             return self.unknown(|| format!("{at}: no delivery {id} was begun"));
         };
-        let row = self.delivery(slot);
-        if changed.version <= row.version {
+        let version = self.delivery(slot).version();
+        if changed.version <= version {
             return Ok(());
         }
-        if changed.version != row.version + 1 {
+        if changed.version != version + 1 {
             return Err(StoreError::Corrupt(format!(
-                "{at}: version {} of {id} follows version {}",
-                changed.version, row.version
+                "{at}: version {} of {id} follows version {version}",
+                changed.version,
             )));
         }
-        self.revive(slot, facts)?;
+        if !changed.terms.is_empty() {
+            let terms = changed.terms.iter().map(|term| (*term, slot.0));
+            self.open_mut(segment_of(at)?).terms.extend(terms);
+        }
         let decided_at = changed.change.entry.at;
-        let mut state = self.take_live_state(slot);
+        let (mut state, held) = self.take_state(slot, facts)?;
         self.keys.leave(&state);
         merge(&mut state, &changed.change.transition);
         let woken = self.keys.enter(&state, &changed.change);
         self.release(&mut state, decided_at);
-        self.put_state(slot, state, at, number, decided_at, now);
+        self.put_state(slot, state, at, number, decided_at, held, now)?;
         self.wake_all(woken, decided_at, number, now);
         Ok(())
     }
@@ -312,64 +406,37 @@ impl State {
         now: Moment,
         facts: &dyn ReadFacts,
     ) -> Result<(), StoreError> {
-        let Some(&event) = self.by_uid.get(&routed.uid) else {
+        let Some(key) = self.event_key(routed.uid) else {
             return self.unknown(|| format!("{at}: no event {} was accepted", routed.uid));
         };
+        let envelope = envelope_at(facts, self.position(key))?;
+        self.envelopes.keep(key, &envelope);
+        let event_id = &envelope.event_id;
         for delivery in &routed.deliveries {
             let id = DeliveryId { uid: routed.uid, route: delivery.planned.route.clone() };
+            let mut state =
+                first_state(routed.uid, event_id, &delivery.planned, routed.entry.at);
             match self.slot(&id) {
-                None => {
-                    let envelope = self.load_envelope(event, facts)?;
-                    let id = &envelope.event_id;
-                    self.begin(event, id, &delivery.planned, at, routed.entry.at, now);
-                }
-                Some(slot) if self.delivery(slot).version + 1 == delivery.version => {
-                    self.revive(slot, facts)?;
-                    let old = self.take_live_state(slot);
+                None => self.begin(key, state, at, number, routed.entry.at, None, now)?,
+                Some(slot) if self.delivery(slot).version() + 1 == delivery.version => {
+                    let (old, held) = self.take_state(slot, facts)?;
                     self.keys.leave(&old);
-                    let mut state =
-                        first_state(routed.uid, &old.event_id, &delivery.planned, routed.entry.at);
                     state.version = delivery.version;
-                    self.put_state(slot, state, at, number, routed.entry.at, now);
+                    self.put_state(slot, state, at, number, routed.entry.at, held, now)?;
                 }
                 Some(_) => {}
             }
-        }
-        self.events[event as usize].touched = number;
-        Ok(())
-    }
-
-    fn apply_snapshot(
-        &mut self,
-        state: &DeliveryState,
-        at: Position,
-        number: u64,
-        now: Moment,
-        facts: &dyn ReadFacts,
-    ) -> Result<(), StoreError> {
-        // What is carried forward is live: without its event it would be lost in silence.
-        let slot = self.slot(&state.id).ok_or_else(|| {
-            StoreError::Corrupt(format!("{at}: no delivery {} was begun", state.id))
-        })?;
-        if state.version > self.delivery(slot).version {
-            let envelope = self.load_envelope(slot.0, facts)?;
-            let old = self.delivery(slot).live.as_ref().map(|live| live.state.clone());
-            if let Some(old) = old {
-                self.keys.leave(&old);
-            }
-            let mut state = state.clone();
-            let woken = self.keys.restore(&state);
-            let decided_at = state.due_at.unwrap_or(envelope.received_at);
-            self.release(&mut state, decided_at);
-            self.put_state(slot, state, at, number, decided_at, now);
-            self.wake_all(woken, decided_at, number, now);
         }
         Ok(())
     }
 
     /// A fact about what is not known. Where segments are gone, what was accepted there is finished and forgotten.
     fn unknown(&self, what: impl FnOnce() -> String) -> Result<(), StoreError> {
-        if self.has_gaps { Ok(()) } else { Err(StoreError::Corrupt(what())) }
+        if self.has_gaps || self.retired > 0 {
+            Ok(())
+        } else {
+            Err(StoreError::Corrupt(what()))
+        }
     }
 
     fn wake_all(&mut self, woken: Vec<DeliveryId>, at: Timestamp, number: u64, now: Moment) {
@@ -380,7 +447,22 @@ impl State {
         }
     }
 
+    /// Takes the state of a delivery out, with who holds it, to be changed and put back by [`Self::put_state`]. That of a
+    /// finished one is read from the facts.
+    fn take_state(
+        &mut self,
+        slot: Slot,
+        facts: &dyn ReadFacts,
+    ) -> Result<(DeliveryState, Option<Fence>), StoreError> {
+        self.unschedule(slot);
+        match self.live.remove(&slot) {
+            Some(live) => Ok((live.state, live.held)),
+            None => Ok((self.load_state(slot, facts)?, None)),
+        }
+    }
+
     /// Puts the new state of a delivery in its place: counted, scheduled, and its memory freed if it is finished.
+    #[expect(clippy::too_many_arguments, reason = "each is a part of the one change")]
     fn put_state(
         &mut self,
         slot: Slot,
@@ -388,39 +470,59 @@ impl State {
         at: Position,
         number: u64,
         decided_at: Timestamp,
+        held: Option<Fence>,
         now: Moment,
-    ) {
-        self.unschedule(slot);
-        let row = &mut self.events[slot.0 as usize];
-        row.touched = number;
-        let delivery = &mut row.deliveries[slot.1 as usize];
-        let (was, is) = (delivery.status, state.status);
-        let held = delivery.live.as_ref().and_then(|live| live.held);
+    ) -> Result<(), StoreError> {
+        self.touch(slot.0, at, number)?;
+        let is = state.status;
         let stays_held = held.filter(|_| is == Status::Processing);
-        delivery.status = is;
-        delivery.version = state.version;
-        delivery.attempts = state.attempts();
-        delivery.last = at;
-        let cause = state.reason.as_ref().map(|reason| reason.cause.clone());
-        delivery.live = (!is.is_finished())
-            .then(|| Box::new(Live { state, held: stays_held, decided_at, scheduled: None }));
-        let route = delivery.route.clone();
-        if row.deliveries.iter().all(|delivery| delivery.live.is_none()) {
-            row.envelope = None;
-        }
-        let cause = cause.map(|cause| self.word(&cause));
-        self.delivery_mut(slot).cause = cause;
-        self.count(&route, was, is);
+        let cause = state.reason.as_ref().map(|reason| self.names.take(&reason.cause));
+        let holds_key = is.is_finished() && self.finish_keys(slot.0, &state);
+        let row = self.delivery_mut(slot);
+        let (was, was_cause, route) = (row.status, row.cause(), row.route);
+        row.status = is;
+        row.set_version(state.version);
+        row.attempts = state.attempts();
+        row.set_last(at)?;
+        row.set_cause(cause);
+        row.changed_s = seconds(decided_at);
+        row.holds_key = holds_key;
+        self.count(route, (was, was_cause), (is, cause));
         if held.is_some() && stays_held.is_none() {
             self.counts.held -= 1;
         }
-        if !is.is_finished() && stays_held.is_none() {
+        if is.is_finished() {
+            let mut others = self.live.range((slot.0, 0)..=(slot.0, u16::MAX));
+            if others.next().is_none() {
+                self.envelopes.drop_one(slot.0);
+            }
+            return Ok(());
+        }
+        let live = Live { state, held: stays_held, decided_at, scheduled: None, touched: number };
+        self.live.insert(slot, live);
+        if stays_held.is_none() {
             self.schedule(slot, now);
         }
+        Ok(())
     }
 
-    fn count(&mut self, route: &RouteName, was: Status, is: Status) {
-        let unfinished = self.unfinished.entry(route.clone()).or_default();
+    /// Of a finished delivery: the keys of calls that were made are remembered by their hashes. Answers whether one is
+    /// held whose call was given up.
+    fn finish_keys(&mut self, key: EventKey, state: &DeliveryState) -> bool {
+        let (done, holds) = self.keys.finish(state);
+        for claim in done {
+            self.identities.insert(self.hashing.key(&claim), key);
+        }
+        holds
+    }
+
+    fn count(
+        &mut self,
+        route: u32,
+        (was, was_cause): (Status, Option<u32>),
+        (is, cause): (Status, Option<u32>),
+    ) {
+        let unfinished = self.unfinished.entry(route).or_default();
         match (was.is_finished(), is.is_finished()) {
             (false, true) => {
                 *unfinished -= 1;
@@ -432,35 +534,23 @@ impl State {
             }
             (true, true) | (false, false) => {}
         }
-        self.counts.review -= u64::from(was == Status::Failed);
-        self.counts.review += u64::from(is == Status::Failed);
+        if was == Status::Failed {
+            self.uncount_failed(route, was_cause);
+        }
+        if is == Status::Failed {
+            self.counts.review += 1;
+            *self.causes.entry((route, cause)).or_default() += 1;
+        }
     }
 
-    /// A finished delivery gets its state back, read from the facts.
-    fn revive(&mut self, slot: Slot, facts: &dyn ReadFacts) -> Result<(), StoreError> {
-        if self.delivery(slot).live.is_some() {
-            return Ok(());
+    fn uncount_failed(&mut self, route: u32, cause: Option<u32>) {
+        self.counts.review -= 1;
+        if let Some(count) = self.causes.get_mut(&(route, cause)) {
+            *count -= 1;
+            if *count == 0 {
+                self.causes.remove(&(route, cause));
+            }
         }
-        let state = self.load_state(slot, facts)?;
-        let envelope = self.load_envelope(slot.0, facts)?;
-        let decided_at = state.due_at.unwrap_or(envelope.received_at);
-        self.delivery_mut(slot).live =
-            Some(Box::new(Live { state, held: None, decided_at, scheduled: None }));
-        Ok(())
-    }
-
-    fn load_envelope(
-        &mut self,
-        event: u32,
-        facts: &dyn ReadFacts,
-    ) -> Result<Arc<Envelope>, StoreError> {
-        let row = &mut self.events[event as usize];
-        if let Some(envelope) = &row.envelope {
-            return Ok(envelope.clone());
-        }
-        let envelope = Accepted::envelope(facts, row.accepted)?;
-        row.envelope = Some(envelope.clone());
-        Ok(envelope)
     }
 
     /// The state of a delivery, live or finished.
@@ -469,54 +559,127 @@ impl State {
         slot: Slot,
         facts: &dyn ReadFacts,
     ) -> Result<DeliveryState, StoreError> {
-        let delivery = self.delivery(slot);
-        if let Some(live) = &delivery.live {
+        if let Some(live) = self.live.get(&slot) {
             return Ok(live.state.clone());
         }
-        let row = &self.events[slot.0 as usize];
-        Ok(view::read_chain(row.uid, &delivery.route, delivery.last, facts)?.0)
+        let delivery = self.delivery(slot);
+        let route = self.route_name(delivery.route);
+        let uid = self.row_of(slot.0).uid;
+        Ok(view::read_chain(uid, &route, delivery.last(), facts)?.0)
     }
 
-    /// The state is moved out to be changed, and put back by `put_state`.
-    fn take_live_state(&mut self, slot: Slot) -> DeliveryState {
-        let live = self.delivery(slot).live.as_ref().expect("it was revived just before");
-        live.state.clone()
+    /// The event with this uid, if it is stored or remembered.
+    pub(crate) fn event_key(&self, uid: Uid) -> Option<EventKey> {
+        self.identities.candidates(self.hashing.uid(uid)).find(|key| {
+            self.row(*key).is_some_and(|row| row.uid == uid && row.kind != RowKind::Gone)
+        })
     }
 
-    pub(crate) fn event_number(&self, uid: Uid) -> Option<u32> {
-        self.by_uid.get(&uid).copied()
+    /// The same, if there is something to show.
+    pub(crate) fn stored(&self, uid: Uid) -> Option<EventKey> {
+        self.event_key(uid).filter(|key| self.row_of(*key).is_stored())
     }
 
-    pub(crate) fn row(&self, uid: Uid) -> Option<&EventRow> {
-        self.event_number(uid).map(|event| &self.events[event as usize])
+    pub(crate) fn shelf(&self, segment: u32) -> Option<&Arc<Shelf>> {
+        self.shelves.get(&segment)
     }
 
-    fn row_mut(&mut self, uid: Uid) -> Option<&mut EventRow> {
-        let event = self.event_number(uid)?;
-        Some(&mut self.events[event as usize])
+    pub(crate) fn shelves(&self) -> &Shelves {
+        &self.shelves
+    }
+
+    pub(crate) fn row(&self, key: EventKey) -> Option<&EventRow> {
+        self.shelves.get(&key.segment)?.row(key.index)
+    }
+
+    /// The row of a key that was found here under the same hold of the lock.
+    fn row_of(&self, key: EventKey) -> &EventRow {
+        self.row(key).expect("keys are given out for rows that are there")
+    }
+
+    pub(crate) fn repeats(&self, key: EventKey) -> Option<&Repeats> {
+        self.shelves.get(&key.segment)?.repeats.get(&key.index)
+    }
+
+    /// Where the event stands.
+    pub(crate) fn position(&self, key: EventKey) -> Position {
+        let row = self.row_of(key);
+        Position { segment: key.segment.into(), offset: row.offset, index: row.index.into() }
+    }
+
+    /// The event is durable once the facts before this number are. Those of full segments are.
+    pub(crate) fn durable_after(&self, key: EventKey) -> u64 {
+        let open = self.open.get(&key.segment);
+        open.and_then(|open| open.numbers.get(key.index as usize)).map_or(0, |number| number + 1)
+    }
+
+    /// All that happened to the event is durable once the facts before this number are.
+    pub(crate) fn settled_after(&self, key: EventKey) -> u64 {
+        let touched = self.open.values().filter_map(|open| open.touched.get(&key));
+        let touched = touched.max().map_or(0, |number| number + 1);
+        touched.max(self.durable_after(key))
+    }
+
+    pub(crate) fn deliveries(&self, key: EventKey) -> &[DeliveryRow] {
+        match self.shelves.get(&key.segment) {
+            Some(shelf) => shelf.row(key.index).map_or(&[], |row| shelf.deliveries_of(row)),
+            None => &[],
+        }
     }
 
     pub(crate) fn slot(&self, id: &DeliveryId) -> Option<Slot> {
-        let event = self.event_number(id.uid)?;
-        let deliveries = &self.events[event as usize].deliveries;
-        let index = deliveries.iter().position(|delivery| delivery.route == id.route)?;
-        Some((event, index as u16))
+        let key = self.event_key(id.uid)?;
+        let route = self.names.number(id.route.as_str())?;
+        let index = self.deliveries(key).iter().position(|delivery| delivery.route == route)?;
+        Some((key, index as u16))
     }
 
     pub(crate) fn delivery(&self, slot: Slot) -> &DeliveryRow {
-        &self.events[slot.0 as usize].deliveries[slot.1 as usize]
+        &self.deliveries(slot.0)[usize::from(slot.1)]
     }
 
     fn delivery_mut(&mut self, slot: Slot) -> &mut DeliveryRow {
-        &mut self.events[slot.0 as usize].deliveries[slot.1 as usize]
+        self.shelf_mut(slot.0.segment).delivery_mut(slot.0.index, slot.1)
     }
 
+    pub(crate) fn live(&self, slot: Slot) -> Option<&Live> {
+        self.live.get(&slot)
+    }
+
+    pub(crate) fn route_name(&self, number: u32) -> RouteName {
+        RouteName::new(self.name(number))
+    }
+
+    /// A name that a row has.
+    pub(crate) fn name(&self, number: u32) -> Arc<str> {
+        self.names.text(number).cloned().unwrap_or_else(|| "".into())
+    }
+
+    pub(crate) fn name_number(&self, name: &str) -> Option<u32> {
+        self.names.number(name)
+    }
+
+    pub(crate) fn type_number(&self, event_type: &str) -> Option<u32> {
+        self.types.number(event_type)
+    }
+
+    /// A route's text; it is needed as long as the configuration that runs has it.
     pub(crate) fn revision(&self, hash: &RevisionHash) -> Option<&Arc<str>> {
-        self.revisions.get(hash)
+        self.revisions.get(hash).map(|revision| &revision.text)
     }
 
     pub(crate) fn unfinished_of(&self, route: &RouteName) -> u64 {
-        self.unfinished.get(route).copied().unwrap_or(0)
+        let number = self.names.number(route.as_str());
+        number.and_then(|number| self.unfinished.get(&number)).copied().unwrap_or(0)
+    }
+
+    /// Failed deliveries by route and cause.
+    pub(crate) fn causes(&self) -> Vec<(RouteName, Arc<str>, u64)> {
+        let named = |((route, cause), count): (&(u32, Option<u32>), &u64)| {
+            let cause = cause.map_or_else(|| "".into(), |cause| self.name(cause));
+            (self.route_name(*route), cause, *count)
+        };
+        self.causes.iter().map(named).collect()
     }
 
     /// Events that may have this identity: each must be confirmed on what it stored.
@@ -524,46 +687,85 @@ impl State {
         &self,
         envelope: &Envelope,
         identity: &Identity,
-    ) -> impl Iterator<Item = &EventRow> {
+    ) -> impl Iterator<Item = EventKey> + '_ {
         let hash = self.hashing.identity(&envelope.source, &envelope.path, identity);
-        self.identities
-            .range((hash, 0)..=(hash, u32::MAX))
-            .map(|(_, event)| &self.events[*event as usize])
+        self.known_by(hash)
     }
 
-    /// Events that may have this id, of those that stand on no page, and the one that has this uid.
-    pub(crate) fn find(&self, id: &str) -> Vec<u32> {
-        let hash = self.hashing.text(id);
-        let by_id = self.by_event_id.range((hash, 0)..=(hash, u32::MAX));
-        let by_uid = id.parse().ok().and_then(|uid| self.event_number(Uid(uid)));
-        by_id.map(|(_, event)| *event).chain(by_uid).collect()
+    fn known_by(&self, hash: u64) -> impl Iterator<Item = EventKey> + '_ {
+        let there = |key: &EventKey| self.row(*key).is_some_and(|row| row.kind != RowKind::Gone);
+        self.identities.candidates(hash).filter(there)
     }
 
-    /// Forgets of these events, which were accepted in `segment`, what stands on its pages now.
-    pub(crate) fn shelve(&mut self, segment: u64, events: &[(Uid, Place)]) {
-        for (uid, place) in events {
-            let Some(event) = self.event_number(*uid) else { continue };
-            let row = &mut self.events[event as usize];
-            let accepted = Position { segment, offset: place.0, index: place.1 };
-            if row.accepted == accepted
-                && let Some(about) = row.about.take()
-            {
-                self.by_event_id.remove(&(self.hashing.text(about.event_id.as_str()), event));
+    /// Who stands in the way of this change: the other holder of the explicit key that it wants to use.
+    pub(crate) fn key_holder(
+        &self,
+        id: &DeliveryId,
+        change: &Change,
+        facts: &dyn ReadFacts,
+    ) -> Result<Option<KeyHolder>, StoreError> {
+        let Some(claim) = super::keys::wanted(&id.route, change) else { return Ok(None) };
+        if let Some(holder) = self.keys.holder(&claim) {
+            return Ok((holder.delivery != *id).then_some(holder));
+        }
+        let hash = self.hashing.key(&claim);
+        for key in self.known_by(hash).collect::<Vec<_>>() {
+            let holder = self.finished_holder(key, &claim, facts)?;
+            if let Some(holder) = holder.filter(|holder| holder.delivery != *id) {
+                return Ok(Some(holder));
             }
         }
+        Ok(None)
     }
 
-    /// Words that many events share are kept once. Beyond a bound they are not remembered: a sender may invent types.
-    fn word(&mut self, text: &str) -> Arc<str> {
-        const WORDS_MAX: usize = 10_000;
-        if let Some(word) = self.words.get(text) {
-            return word.clone();
+    /// The delivery of this event that made the call of the key, as it says itself.
+    fn finished_holder(
+        &self,
+        key: EventKey,
+        claim: &KeyClaim,
+        facts: &dyn ReadFacts,
+    ) -> Result<Option<KeyHolder>, StoreError> {
+        let row = self.row_of(key);
+        if row.kind == RowKind::Remembered {
+            return match &*facts.read(self.position(key))? {
+                Fact::Remembered(remembered) => {
+                    let wide = self.hashing.wide_key(claim);
+                    let known = remembered.keys.iter().find(|known| known.key == wide);
+                    Ok(known.map(|known| KeyHolder {
+                        delivery: DeliveryId { uid: remembered.uid, route: known.route.clone() },
+                        event_id: remembered.event_id.clone(),
+                        status: crate::delivery::state::StepStatus::Succeeded,
+                        saved: known.saved.clone(),
+                    }))
+                }
+                _ => Err(StoreError::Corrupt(format!(
+                    "nothing is remembered at {}",
+                    self.position(key)
+                ))),
+            };
         }
-        let word: Arc<str> = text.into();
-        if self.words.len() < WORDS_MAX {
-            self.words.insert(word.clone());
+        let Some(slot) = self.slot(&DeliveryId { uid: row.uid, route: claim.route.clone() })
+        else {
+            return Ok(None);
+        };
+        let state = self.load_state(slot, facts)?;
+        Ok(super::keys::holder_in(&state, claim))
+    }
+
+    /// Events of a segment without pages that may have this term.
+    pub(crate) fn with_term(&self, segment: u32, term: u64) -> Option<Vec<EventKey>> {
+        let least = EventKey { segment: 0, index: 0 };
+        let most = EventKey { segment: u32::MAX, index: u32::MAX };
+        let open = self.open.get(&segment)?;
+        Some(open.terms.range((term, least)..=(term, most)).map(|(_, key)| *key).collect())
+    }
+
+    /// Forgets of a full segment what stands on its pages now.
+    pub(crate) fn shelve(&mut self, segment: u32) {
+        self.open.remove(&segment);
+        if let Some(shelf) = self.shelves.get_mut(&segment) {
+            Arc::make_mut(shelf).shrink();
         }
-        word
     }
 }
 

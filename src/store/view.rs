@@ -3,59 +3,102 @@
 
 use std::sync::Arc;
 
-use super::fact::{Accepted, Fact, Position, ReadFacts};
-use super::page::About;
-use super::state::{DeliveryRow, EventRow, Moment, Repeats, State, first_state, merge};
+use super::fact::{Fact, Position, ReadFacts, envelope_at};
+use super::page::{About, Place};
+use super::state::rows::{DeliveryRow, EventKey, EventRow, Repeats, RowKind, seconds};
+use super::state::{Moment, State, first_state, merge};
 use super::{
-    Budget, ConflictView, DeliveryView, EventStatus, EventSummary, EventView, Page, Query,
+    Budget, CauseCount, ConflictView, DeliveryView, EventStatus, EventSummary, EventView, Page, Query,
     StoreError, Summary,
 };
 use crate::delivery::state::{DeliveryState, Entry, Status};
 use crate::name::{RouteName, SourceName, Uid};
 
+/// Looks at the state under its lock.
+pub(crate) trait Peek {
+    fn peek<T>(&self, look: impl FnOnce(&State) -> T) -> T;
+}
+
 /// What must be taken under the state's lock to read an event after it: positions, and the live states.
 pub(crate) struct Outline {
     uid: Uid,
     sequence: u64,
-    accepted: Position,
+    at: Position,
     repeats: Repeats,
     deliveries: Vec<(RouteName, Position, Option<DeliveryState>)>,
-    /// The last fact that went in.
-    pub(crate) touched: u64,
+    /// It may be shown once the facts before this number are durable.
+    pub(crate) settled_after: u64,
 }
 
 impl Outline {
     pub(crate) fn of(state: &State, uid: Uid) -> Option<Self> {
-        let row = state.row(uid)?;
-        let live = |delivery: &DeliveryRow| delivery.live.as_ref().map(|live| live.state.clone());
-        Some(Self {
-            uid,
-            sequence: u64::from(state.event_number(uid)?) + 1,
-            accepted: row.accepted,
-            repeats: row.repeats.as_deref().cloned().unwrap_or_default(),
-            deliveries: row
-                .deliveries
-                .iter()
-                .map(|delivery| (delivery.route.clone(), delivery.last, live(delivery)))
-                .collect(),
-            touched: row.touched,
-        })
+        Some(Self::of_key(state, state.stored(uid)?, uid))
     }
 
-    pub(crate) fn read(self, facts: &dyn ReadFacts) -> Result<EventView, StoreError> {
-        let envelope = Accepted::envelope(facts, self.accepted)?;
+    /// Of an event that is stored.
+    pub(crate) fn of_key(state: &State, key: EventKey, uid: Uid) -> Self {
+        let delivery = |(row, number): (&DeliveryRow, u16)| {
+            let live = state.live((key, number)).map(|live| live.state.clone());
+            (state.route_name(row.route), row.last(), live)
+        };
+        Self {
+            uid,
+            sequence: key.sequence(),
+            at: state.position(key),
+            repeats: state.repeats(key).cloned().unwrap_or_default(),
+            deliveries: state.deliveries(key).iter().zip(0..).map(delivery).collect(),
+            settled_after: state.settled_after(key),
+        }
+    }
+
+    /// Where the event stands.
+    pub(crate) fn position(&self) -> Position {
+        self.at
+    }
+
+    /// Of the conflicting bodies that are kept.
+    pub(crate) fn digests(&self) -> Vec<[u8; 32]> {
+        self.repeats.conflicts.iter().map(|conflict| conflict.digest).collect()
+    }
+
+    /// The search terms that came with its deliveries.
+    pub(crate) fn read_terms(&self, facts: &dyn ReadFacts) -> Result<Vec<u64>, StoreError> {
+        let mut terms = Vec::new();
+        for (route, last, _) in &self.deliveries {
+            for fact in chain(self.uid, route, *last, facts)? {
+                match &*fact {
+                    Fact::Changed(changed) => terms.extend(&changed.terms),
+                    Fact::Snapshot(snapshot) => terms.extend(&snapshot.terms),
+                    _ => {}
+                }
+            }
+        }
+        terms.sort_unstable();
+        terms.dedup();
+        Ok(terms)
+    }
+
+    pub(crate) fn read(&self, facts: &dyn ReadFacts) -> Result<EventView, StoreError> {
+        let envelope = envelope_at(facts, self.at)?;
         let mut deliveries = Vec::new();
-        for (route, last, live) in self.deliveries {
-            let (state, entries) = read_chain(self.uid, &route, last, facts)?;
-            deliveries.push(DeliveryView { state: live.unwrap_or(state), entries });
+        for (route, last, live) in &self.deliveries {
+            let (state, entries) = read_chain(self.uid, route, *last, facts)?;
+            deliveries.push(DeliveryView { state: live.clone().unwrap_or(state), entries });
         }
         let mut conflicts = Vec::new();
-        for ((position, _), number) in self.repeats.conflicts.into_iter().zip(1..) {
-            match &*facts.read(position)? {
-                Fact::Conflict { received_at, body: Some(body), .. } => conflicts
-                    .push(ConflictView { number, received_at: *received_at, body: body.clone() }),
-                _ => return Err(misplaced(position)),
-            }
+        for (kept, number) in self.repeats.conflicts.iter().zip(1..) {
+            let (received_at, body) = match &*facts.read(kept.at)? {
+                Fact::Conflict { received_at, body: Some(body), .. } => {
+                    (*received_at, body.clone())
+                }
+                Fact::Snapshot(snapshot) => {
+                    let carried = snapshot.conflicts.get(kept.number as usize);
+                    let carried = carried.ok_or_else(|| misplaced(kept.at))?;
+                    (carried.received_at, carried.body.clone())
+                }
+                _ => return Err(misplaced(kept.at)),
+            };
+            conflicts.push(ConflictView { number, received_at, body });
         }
         Ok(EventView {
             envelope,
@@ -68,14 +111,13 @@ impl Outline {
     }
 }
 
-/// A delivery as its own facts make it, and its timeline, oldest first. `last` is the newest of them.
-pub(crate) fn read_chain(
+/// A delivery's facts from the newest back to the first that stands for all before it.
+fn chain(
     uid: Uid,
     route: &RouteName,
     last: Position,
     facts: &dyn ReadFacts,
-) -> Result<(DeliveryState, Vec<Entry>), StoreError> {
-    // From the newest back to the first; then forwards.
+) -> Result<Vec<Arc<Fact>>, StoreError> {
     let mut chain: Vec<Arc<Fact>> = Vec::new();
     let mut next = Some(last);
     while let Some(position) = next {
@@ -90,13 +132,26 @@ pub(crate) fn read_chain(
                     .ok_or_else(|| misplaced(position))?
                     .previous
             }
-            Fact::Accepted(accepted) if accepted.envelope.uid == uid => None,
-            // What it replaced is gone; the timeline begins here.
-            Fact::Snapshot(state) if state.id.uid == uid => None,
+            _ if fact.event().is_some_and(|event| event.envelope.uid == uid) => None,
             _ => return Err(misplaced(position)),
         };
+        // Each is older than the one before: what says otherwise would lead in circles.
+        if next.is_some_and(|next| next >= position) {
+            return Err(misplaced(position));
+        }
         chain.push(fact);
     }
+    Ok(chain)
+}
+
+/// A delivery as its own facts make it, and its timeline, oldest first. `last` is the newest of them.
+pub(crate) fn read_chain(
+    uid: Uid,
+    route: &RouteName,
+    last: Position,
+    facts: &dyn ReadFacts,
+) -> Result<(DeliveryState, Vec<Entry>), StoreError> {
+    let chain = chain(uid, route, last, facts)?;
     let mut state: Option<DeliveryState> = None;
     let mut entries = Vec::new();
     for fact in chain.iter().rev() {
@@ -113,7 +168,7 @@ pub(crate) fn read_chain(
                     routed.deliveries.iter().find(|delivery| delivery.planned.route == *route);
                 let event_id = match &state {
                     Some(state) => state.event_id.clone(),
-                    None => event_id(uid, facts, routed.accepted)?,
+                    None => envelope_at(facts, routed.accepted)?.event_id.clone(),
                 };
                 state = delivery.map(|delivery| {
                     let at = routed.entry.at;
@@ -129,85 +184,164 @@ pub(crate) fn read_chain(
                 }
                 entries.push(changed.change.entry.clone());
             }
-            Fact::Snapshot(snapshot) => state = Some((**snapshot).clone()),
+            Fact::Snapshot(snapshot) => {
+                let mut carried = snapshot.deliveries.iter();
+                if let Some(carried) = carried.find(|carried| carried.state.id.route == *route) {
+                    state = Some(carried.state.clone());
+                    entries.extend(carried.entries.iter().cloned());
+                }
+            }
             _ => {}
         }
     }
     state.map(|state| (state, entries)).ok_or_else(|| misplaced(last))
 }
 
-fn event_id(
-    uid: Uid,
-    facts: &dyn ReadFacts,
-    accepted: Position,
-) -> Result<crate::name::EventId, StoreError> {
-    match &*Accepted::read(facts, accepted)? {
-        Fact::Accepted(accepted) if accepted.envelope.uid == uid => {
-            Ok(accepted.envelope.event_id.clone())
-        }
-        _ => Err(misplaced(accepted)),
-    }
-}
-
 fn misplaced(position: Position) -> StoreError {
     StoreError::Corrupt(format!("another fact than expected stands at {position}"))
 }
 
-/// Gives what stands of an event on the page of its segment.
-pub(crate) trait ReadAbout {
-    fn about(&mut self, accepted: Position) -> Result<About, StoreError>;
-    /// The events of sealed segments that may have this id.
-    fn events_with_id(&mut self, id: &str) -> Result<Vec<Uid>, StoreError>;
+/// Reads what was derived from full segments.
+pub(crate) trait ReadPages {
+    /// What is shown of the event that stands there.
+    fn about(&mut self, at: Position) -> Result<About, StoreError>;
+    /// Places in a full segment whose facts may have this term.
+    fn places(&mut self, segment: u32, term: u64) -> Result<Vec<Place>, StoreError>;
+    /// The event that a change is about which stands there.
+    fn changed(&mut self, at: Position) -> Result<Option<Uid>, StoreError>;
 }
 
 /// A row as it was under the state's lock.
 pub(crate) struct Row {
-    sequence: u64,
+    key: EventKey,
     uid: Uid,
-    accepted: Position,
-    about: Option<Box<About>>,
+    at: Position,
     status: EventStatus,
     attempts: u32,
     deliveries: Vec<(RouteName, Status, Option<String>)>,
 }
 
 impl Row {
-    fn of(row: &EventRow, sequence: u64) -> Self {
-        let cause = |delivery: &DeliveryRow| delivery.cause.as_deref().map(str::to_owned);
+    fn of(state: &State, key: EventKey, row: &EventRow) -> Self {
+        let deliveries = state.deliveries(key);
+        let cause =
+            |delivery: &DeliveryRow| delivery.cause().map(|cause| state.name(cause).to_string());
+        let shown = |delivery: &DeliveryRow| {
+            (state.route_name(delivery.route), delivery.status, cause(delivery))
+        };
         Self {
-            sequence,
+            key,
             uid: row.uid,
-            accepted: row.accepted,
-            about: row.about.clone(),
-            status: status_of(row),
-            attempts: row.deliveries.iter().map(|delivery| delivery.attempts).sum(),
-            deliveries: row
-                .deliveries
-                .iter()
-                .map(|delivery| (delivery.route.clone(), delivery.status, cause(delivery)))
-                .collect(),
-        }
-    }
-
-    fn about(&mut self, pages: &mut dyn ReadAbout) -> Result<About, StoreError> {
-        match self.about.take() {
-            Some(about) => Ok(*about),
-            None => pages.about(self.accepted),
+            at: state.position(key),
+            status: status_of(row, deliveries),
+            attempts: deliveries.iter().map(|delivery| delivery.attempts).sum(),
+            deliveries: deliveries.iter().map(shown).collect(),
         }
     }
 }
 
-/// Rows that are taken under one hold of the lock.
-const ROWS_AT_ONCE: usize = 256;
+/// A query, as far as rows can answer it, in the numbers that they have.
+struct RowFilter<'a> {
+    query: &'a Query,
+    /// `Some(None)`: no row has it.
+    route: Option<Option<u32>>,
+    cause: Option<Option<u32>>,
+    source: Option<Option<u32>>,
+    event_type: Option<Option<u32>>,
+}
 
-/// The next rows of a list, from `from` on. Sequences count from 1.
-pub(crate) fn rows(state: &State, from: Option<u64>, oldest_first: bool) -> Vec<Row> {
-    let count = state.events.len() as u64;
-    let row = |sequence: u64| Row::of(&state.events[sequence as usize - 1], sequence);
-    match oldest_first {
-        true => (from.unwrap_or(1).max(1)..=count).take(ROWS_AT_ONCE).map(row).collect(),
-        false => (1..=from.unwrap_or(count).min(count)).rev().take(ROWS_AT_ONCE).map(row).collect(),
+impl<'a> RowFilter<'a> {
+    fn new(query: &'a Query, state: &State) -> Self {
+        Self {
+            query,
+            route: query.route.as_ref().map(|route| state.name_number(route.as_str())),
+            cause: query.cause.as_deref().map(|cause| state.name_number(cause)),
+            source: query.source.as_ref().map(|source| state.name_number(source.as_str())),
+            event_type: query.event_type.as_deref().map(|kind| state.type_number(kind)),
+        }
     }
+
+    fn matches(&self, row: &EventRow, deliveries: &[DeliveryRow]) -> bool {
+        if !row.is_stored() {
+            return false;
+        }
+        // A word without a number is read where it stands.
+        let is = |wanted: Option<Option<u32>>, found: Option<u16>| match (wanted, found) {
+            (None, _) | (_, None) => true,
+            (Some(wanted), Some(found)) => wanted == Some(found.into()),
+        };
+        let any = |wanted: Option<Option<u32>>, of: &dyn Fn(&DeliveryRow, u32) -> bool| match wanted
+        {
+            None => true,
+            Some(None) => false,
+            Some(Some(wanted)) => deliveries.iter().any(|delivery| of(delivery, wanted)),
+        };
+        let status = status_of(row, deliveries);
+        // A malformed event is in review, too; the API's `processing.status` calls it failed.
+        let in_review = status == EventStatus::Malformed
+            && self.query.status == Some(EventStatus::Delivery(Status::Failed));
+        (in_review || self.query.status.is_none_or(|wanted| wanted == status))
+            && is(self.source, row.source())
+            && is(self.event_type, row.event_type())
+            && any(self.route, &|delivery, route| delivery.route == route)
+            && any(self.cause, &|delivery, cause| {
+                delivery.status == Status::Failed && delivery.cause() == Some(cause)
+            })
+            && self.query.since.is_none_or(|since| row.received_s >= seconds(since))
+            && self.query.until.is_none_or(|until| row.received_s <= seconds(until))
+    }
+}
+
+/// Rows that are looked at under one hold of the lock.
+const ROWS_AT_ONCE: usize = 2048;
+
+/// The next rows of a list that match, and how far they were looked for.
+struct Scan {
+    rows: Vec<Row>,
+    examined: usize,
+    last: Option<EventKey>,
+    ended: bool,
+}
+
+fn scan(state: &State, query: &Query, after: Option<EventKey>, budget: Budget) -> Scan {
+    let examined_max = budget.examined_max.min(ROWS_AT_ONCE);
+    let filter = RowFilter::new(query, state);
+    let mut scan = Scan { rows: Vec::new(), examined: 0, last: after, ended: false };
+    let mut look = |key: EventKey| -> bool {
+        scan.examined += 1;
+        scan.last = Some(key);
+        if let Some(row) = state.row(key)
+            && filter.matches(row, state.deliveries(key))
+        {
+            scan.rows.push(Row::of(state, key, row));
+        }
+        scan.examined < examined_max && scan.rows.len() < budget.rows_max
+    };
+    let (first, most) = (EventKey { segment: 0, index: 0 }, u32::MAX);
+    if query.oldest_first {
+        let from = after.map_or(first, |key| EventKey { index: key.index.saturating_add(1), ..key });
+        for (&segment, shelf) in state.shelves().range(from.segment..) {
+            let start = if segment == from.segment { from.index } else { 0 };
+            for index in start..shelf.events.len() as u32 {
+                if !look(EventKey { segment, index }) {
+                    return scan;
+                }
+            }
+        }
+    } else {
+        let below = after.unwrap_or(EventKey { segment: most, index: most });
+        for (&segment, shelf) in state.shelves().range(..=below.segment).rev() {
+            let count = shelf.events.len() as u32;
+            let end = if segment == below.segment { below.index.min(count) } else { count };
+            for index in (0..end).rev() {
+                if !look(EventKey { segment, index }) {
+                    return scan;
+                }
+            }
+        }
+    }
+    scan.ended = true;
+    scan
 }
 
 /// A page of events. It looks at no more than `budget` allows, whatever the query is.
@@ -215,51 +349,146 @@ pub(crate) fn list(
     query: &Query,
     cursor: Option<u64>,
     budget: Budget,
-    pages: &mut dyn ReadAbout,
-    mut rows: impl FnMut(Option<u64>, bool) -> Vec<Row>,
+    pages: &mut dyn ReadPages,
+    state: &impl Peek,
 ) -> Result<Page, StoreError> {
-    let after = |sequence: u64| match query.oldest_first {
-        true => sequence.saturating_add(1),
-        false => sequence.saturating_sub(1),
-    };
+    let cursor = cursor.map(EventKey::from_sequence);
+    if let Some(term) = state.peek(|state| term_of(query, state)) {
+        return list_by_term(query, term, cursor, budget, pages, state);
+    }
+    let (rows_max, examined_max) = (budget.rows_max.max(1), budget.examined_max.max(1));
     let mut page = Page { events: Vec::new(), next: None, examined: 0 };
-    // The one that was looked at last.
-    let mut last = cursor;
+    let mut after = cursor;
     loop {
-        let next = rows(last.map(after), query.oldest_first);
-        if next.is_empty() {
+        let left = Budget {
+            rows_max: rows_max - page.events.len(),
+            examined_max: examined_max - page.examined,
+        };
+        let scan = state.peek(|state| scan(state, query, after, left));
+        for row in scan.rows {
+            let about = pages.about(row.at)?;
+            if about_matches(&about, query) {
+                page.events.push(summary_of(row, about));
+            }
+        }
+        page.examined += scan.examined;
+        after = scan.last;
+        if scan.ended {
             return Ok(page);
         }
-        for mut row in next {
-            if page.events.len() >= budget.rows_max.max(1)
-                || page.examined >= budget.examined_max.max(1)
-            {
-                page.next = last;
+        if page.events.len() >= rows_max || page.examined >= examined_max {
+            page.next = after.map(EventKey::sequence);
+            return Ok(page);
+        }
+    }
+}
+
+/// What the query asks for by a keyed hash, if it does.
+fn term_of(query: &Query, state: &State) -> Option<u64> {
+    if let Some(id) = &query.event_id {
+        return Some(state.hashing.event_id(id));
+    }
+    if let Some(id) = &query.correlation_id {
+        return Some(state.hashing.correlation_id(id));
+    }
+    let (route, term) = (query.route.as_ref()?, query.field.as_ref()?);
+    Some(state.hashing.field(route, &term.field, &term.value))
+}
+
+/// Events of `segment` and before that may have the term.
+fn hits_in(
+    segment: u32,
+    term: u64,
+    pages: &mut dyn ReadPages,
+    state: &impl Peek,
+) -> Result<Vec<EventKey>, StoreError> {
+    if let Some(keys) = state.peek(|state| state.with_term(segment, term)) {
+        return Ok(keys);
+    }
+    let places = pages.places(segment, term)?;
+    let key_at = |place: &Place| {
+        state.peek(|state| {
+            let index = state.shelf(segment)?.row_at(place.0, place.1)?;
+            Some(EventKey { segment, index })
+        })
+    };
+    let mut keys = Vec::new();
+    for place in places {
+        if let Some(key) = key_at(&place) {
+            keys.push(key);
+            continue;
+        }
+        let at = Position { segment: segment.into(), offset: place.0, index: place.1 };
+        keys.extend(pages.changed(at)?.and_then(|uid| state.peek(|state| state.stored(uid))));
+    }
+    Ok(keys)
+}
+
+/// Events that one value may have, where all must be known before the first is shown.
+const HITS_MAX: usize = 100_000;
+
+fn list_by_term(
+    query: &Query,
+    term: u64,
+    cursor: Option<EventKey>,
+    budget: Budget,
+    pages: &mut dyn ReadPages,
+    state: &impl Peek,
+) -> Result<Page, StoreError> {
+    let mut segments: Vec<u32> =
+        state.peek(|state| state.shelves().keys().rev().copied().collect());
+    let mut page = Page { events: Vec::new(), next: None, examined: 0 };
+    let mut hits: std::collections::BTreeSet<EventKey> = std::collections::BTreeSet::new();
+    let ahead = |key: &EventKey| match (cursor, query.oldest_first) {
+        (None, _) => true,
+        (Some(cursor), true) => *key > cursor,
+        (Some(cursor), false) => *key < cursor,
+    };
+    let rows_max = budget.rows_max.max(1);
+    segments.push(0);
+    let mut last = cursor;
+    for segment in segments {
+        if segment > 0 {
+            let here = hits_in(segment, term, pages, state)?.into_iter();
+            // One that moved on was met where it stands now.
+            hits.extend(here.filter(|key| key.segment <= segment).filter(ahead));
+        }
+        if hits.len() > HITS_MAX {
+            return Err(StoreError::Refusing(format!(
+                "more than {HITS_MAX} events have this value; ask for the newest first, page by page"
+            )));
+        }
+        // A fact stands after its event: what is in this segment or later is complete now. From the oldest on, all must
+        // be known first.
+        let complete = |key: &EventKey| segment == 0 || (!query.oldest_first && key.segment >= segment);
+        loop {
+            let next = if query.oldest_first { hits.first() } else { hits.last() };
+            let Some(key) = next.copied().filter(complete) else { break };
+            if page.events.len() >= rows_max || page.examined >= budget.examined_max {
+                page.next = last.map(EventKey::sequence);
                 return Ok(page);
             }
+            hits.remove(&key);
             page.examined += 1;
-            last = Some(row.sequence);
-            // What memory knows decides first.
-            if state_matches(&row, query) {
-                let about = row.about(pages)?;
+            last = Some(key);
+            let row = state.peek(|state| {
+                let row = state.row(key)?;
+                let matches = RowFilter::new(query, state).matches(row, state.deliveries(key));
+                matches.then(|| Row::of(state, key, row))
+            });
+            if let Some(row) = row {
+                let about = pages.about(row.at)?;
                 if about_matches(&about, query) {
                     page.events.push(summary_of(row, about));
                 }
             }
         }
     }
+    Ok(page)
 }
 
 fn is<T: PartialEq + ?Sized>(wanted: Option<&T>, found: &T) -> bool {
     wanted.is_none_or(|wanted| wanted == found)
-}
-
-fn state_matches(row: &Row, query: &Query) -> bool {
-    let routes = |route| row.deliveries.iter().any(|(name, _, _)| name == route);
-    // A malformed event is in review, too; the API's `processing.status` calls it failed.
-    let in_review = row.status == EventStatus::Malformed
-        && query.status == Some(EventStatus::Delivery(Status::Failed));
-    (in_review || is(query.status.as_ref(), &row.status)) && query.route.as_ref().is_none_or(routes)
 }
 
 fn about_matches(about: &About, query: &Query) -> bool {
@@ -273,7 +502,7 @@ fn about_matches(about: &About, query: &Query) -> bool {
 
 fn summary_of(row: Row, about: About) -> EventSummary {
     EventSummary {
-        sequence: row.sequence,
+        sequence: row.key.sequence(),
         uid: row.uid,
         event_id: about.event_id,
         event_type: about.event_type.to_string(),
@@ -285,39 +514,43 @@ fn summary_of(row: Row, about: About) -> EventSummary {
     }
 }
 
-/// Uids of the events with this id, and of the one with this uid, in the order of acceptance. Memory is asked first: an
-/// event that goes to a page meanwhile is found there.
+/// Uids of the events with this id, and of the one with this uid, in the order of acceptance.
 pub(crate) fn find(
     id: &str,
     source: Option<&SourceName>,
-    pages: &mut dyn ReadAbout,
-    mut peek: impl FnMut(&mut dyn FnMut(&State)),
+    pages: &mut dyn ReadPages,
+    state: &impl Peek,
 ) -> Result<Vec<Uid>, StoreError> {
-    let mut rows: Vec<Row> = Vec::new();
-    let row_of =
-        |state: &State, event: u32| Row::of(&state.events[event as usize], u64::from(event) + 1);
-    peek(&mut |state| rows.extend(state.find(id).into_iter().map(|event| row_of(state, event))));
-    let sealed = pages.events_with_id(id)?;
-    peek(&mut |state| {
-        let events = sealed.iter().filter_map(|uid| state.event_number(*uid));
-        rows.extend(events.map(|event| row_of(state, event)));
+    let uid = id.parse().ok().map(Uid);
+    let (term, segments, by_uid) = state.peek(|state| {
+        let segments: Vec<u32> = state.shelves().keys().copied().collect();
+        let by_uid = uid.and_then(|uid| state.stored(uid));
+        (state.hashing.event_id(&id.into()), segments, by_uid)
     });
-    rows.sort_unstable_by_key(|row| row.sequence);
-    rows.dedup_by_key(|row| row.sequence);
+    let mut keys: Vec<EventKey> = by_uid.into_iter().collect();
+    for segment in segments {
+        keys.extend(hits_in(segment, term, pages, state)?);
+    }
+    keys.sort_unstable();
+    keys.dedup();
     let mut found = Vec::new();
-    for mut row in rows {
-        let uid = row.uid;
-        let about = row.about(pages)?;
+    for key in keys {
+        let row = state.peek(|state| {
+            let row = state.row(key).filter(|row| row.is_stored())?;
+            Some((row.uid, state.position(key)))
+        });
+        let Some((row_uid, at)) = row else { continue };
+        let about = pages.about(at)?;
         // A hash proves nothing.
-        let named = about.event_id.as_str() == id || id.parse().is_ok_and(|id| Uid(id) == uid);
+        let named = about.event_id.as_str() == id || uid == Some(row_uid);
         if named && is(source, &about.source) {
-            found.push(uid);
+            found.push(row_uid);
         }
     }
     Ok(found)
 }
 
-fn status_of(row: &EventRow) -> EventStatus {
+fn status_of(row: &EventRow, deliveries: &[DeliveryRow]) -> EventStatus {
     let rank = |status: &Status| match status {
         Status::Failed => 0,
         Status::Processing => 1,
@@ -325,9 +558,9 @@ fn status_of(row: &EventRow) -> EventStatus {
         Status::Succeeded => 3,
         Status::Ignored => 4,
     };
-    match row.deliveries.iter().map(|delivery| delivery.status).min_by_key(rank) {
+    match deliveries.iter().map(|delivery| delivery.status).min_by_key(rank) {
         Some(status) => EventStatus::Delivery(status),
-        None if row.malformed => EventStatus::Malformed,
+        None if row.kind == RowKind::Malformed => EventStatus::Malformed,
         None => EventStatus::Unrouted,
     }
 }
@@ -336,11 +569,21 @@ fn status_of(row: &EventRow) -> EventStatus {
 pub(crate) fn summary(state: &State, now: Moment) -> Summary {
     let counts = state.counts;
     Summary {
-        events: state.events.len() as u64,
+        events: counts.events,
         queued: counts.unfinished - counts.held,
         processing: counts.held,
         failed: counts.review,
         oldest_due_at: state.oldest_due_at(now),
         ready: super::Readiness::Ready,
     }
+}
+
+pub(crate) fn causes(state: &State) -> Vec<CauseCount> {
+    let mut causes: Vec<CauseCount> = state
+        .causes()
+        .into_iter()
+        .map(|(route, cause, count)| CauseCount { route, cause: cause.to_string(), count })
+        .collect();
+    causes.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.route.cmp(&b.route)));
+    causes
 }

@@ -16,3 +16,12 @@ impl Spawn for TokioSpawn {
         drop(tokio::spawn(task));
     }
 }
+
+/// Does what may take a moment of the disk's time on the caller's thread, and lets its other tasks go on elsewhere meanwhile
+/// where the runtime can do that.
+pub fn blocking<T>(work: impl FnOnce() -> T) -> T {
+    let many_threads = tokio::runtime::Handle::try_current().is_ok_and(|runtime| {
+        runtime.runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread
+    });
+    if many_threads { tokio::task::block_in_place(work) } else { work() }
+}

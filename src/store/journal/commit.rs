@@ -2,10 +2,13 @@
 //! ends it for good. What goes on beside it is `background`'s.
 
 mod background;
+mod compact;
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
@@ -13,13 +16,19 @@ use super::JournalOptions;
 use super::recovery::{self, OpenError};
 use super::sealed::Sealed;
 use super::segment::{self, Segments};
+use self::compact::{Expiry, Pass};
 use super::writer::{Ack, Commit, Queues, Request, Step, Writer};
-use crate::store::fact::ReadFacts;
+use crate::name::RevisionHash;
+use crate::store::checkpoint::Mark;
+use crate::store::fact::{ReadFacts, envelope_at};
 use crate::store::hashing::Hashing;
 use crate::store::index::Index;
 use crate::store::state::State;
+use crate::store::state::due::Held;
+use crate::store::state::frozen::Frozen;
+use crate::store::view::Peek;
 use crate::store::wait::{moment, until_due};
-use crate::store::{Claim, StoreError};
+use crate::store::{Claim, Retention, StoreError};
 use crate::world::World;
 use crate::world::disk::Disk;
 
@@ -49,6 +58,17 @@ pub(super) struct Shared {
     filled: Condvar,
     progress: watch::Sender<Progress>,
     changed: Notify,
+    /// Held by whoever derives pages and writes checkpoints: each in its turn.
+    sealing: Mutex<()>,
+    retention: Mutex<Retention>,
+    expiry: Expiry,
+    pass: Mutex<Option<Pass>>,
+    /// It is to stop: whoever waits out a pause need not.
+    stopping: Condvar,
+    /// When the active segment was begun, on the monotonic clock.
+    rolled_at: Mutex<Duration>,
+    /// Threads do what otherwise the caller of `commit_once` does.
+    threaded: AtomicBool,
     /// Held until the store is dropped.
     _lock: Box<dyn Send + Sync>,
 }
@@ -72,14 +92,23 @@ struct Inbox {
     queues: Queues,
     spares: Vec<u64>,
     next_spare: u64,
-    /// Full segments, and where their batches end: their pages are to be derived.
-    full_segments: VecDeque<(u64, u64)>,
+    /// Full segments: their pages are to be derived.
+    full_segments: VecDeque<Full>,
+    /// The active segment is old enough to be ended, whatever is in it.
+    roll: bool,
     /// Why no spare can be prepared for now.
     full: Option<String>,
     /// Something changed since the last turn.
     poked: bool,
     stopped: bool,
     closed: bool,
+}
+
+/// A segment in which nothing more is written.
+struct Full {
+    mark: Mark,
+    /// The state as it was then. Only the newest is of use.
+    frozen: Option<Frozen>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -112,9 +141,8 @@ impl Shared {
         let now = moment(&*world.clock);
         let segments = Arc::new(Segments::new(disk.clone()));
         let sealed = Sealed::new(index, segments.clone(), hashing);
-        let state = State::new(hashing);
         let recovered =
-            recovery::recover(&disk, &segments, &sealed, state, options.segment_bytes, now)?;
+            recovery::recover(&disk, &segments, &sealed, hashing, options.segment_bytes, now)?;
         let mut state = recovered.state;
         let mut spares = recovered.spares;
         let active = recovered.last + 1;
@@ -141,6 +169,7 @@ impl Shared {
             durable = commit.durable;
         }
         state.start(now);
+        let expiry = Expiry::start(state.newest, now);
         Ok(Self {
             disk,
             world,
@@ -159,6 +188,13 @@ impl Shared {
             filled: Condvar::new(),
             progress: watch::Sender::new(Progress { durable, dead: None }),
             changed: Notify::new(),
+            sealing: Mutex::new(()),
+            retention: Mutex::default(),
+            expiry,
+            pass: Mutex::default(),
+            stopping: Condvar::new(),
+            rolled_at: Mutex::new(now.monotonic),
+            threaded: AtomicBool::new(false),
             _lock: lock,
         })
     }
@@ -206,7 +242,9 @@ impl Shared {
             Request::Record { .. }
             | Request::Operate { .. }
             | Request::Route { .. }
-            | Request::Revision { .. } => inbox.queues.first.push_back(request),
+            | Request::Revision { .. }
+            | Request::Carry { .. }
+            | Request::Retire { .. } => inbox.queues.first.push_back(request),
         }
         inbox.poked = true;
         drop(inbox);
@@ -271,8 +309,10 @@ impl Shared {
         }
     }
 
-    pub(super) fn peek<T>(&self, look: impl FnOnce(&State) -> T) -> T {
-        look(&self.state())
+    /// Resolves once all that can be seen now is durable.
+    pub(super) async fn until_seen(&self) -> Result<(), StoreError> {
+        let number = self.peek(|state| state.next);
+        self.until_durable(number).await
     }
 
     /// What `look` saw, once all of it is durable.
@@ -287,7 +327,19 @@ impl Shared {
         if let Some(why) = progress.dead {
             return Err(StoreError::Dead(why));
         }
-        Ok(self.state().claim(max, progress.durable, moment(&*self.world.clock)))
+        let held = self.state().claim(max, progress.durable, moment(&*self.world.clock));
+        let mut claims = Vec::with_capacity(held.len());
+        for Held { state, envelope, fence } in held {
+            match envelope.or_else(|at| envelope_at(self.facts(), at)) {
+                Ok(envelope) => claims.push(Claim { state, envelope, fence }),
+                // Nobody can carry it out; the others are not held up by it. It stays held until the next start, which
+                // says what is wrong with the journal.
+                Err(error) => {
+                    tracing::error!(%error, delivery = %state.id, "the event of a delivery cannot be read");
+                }
+            }
+        }
+        Ok(claims)
     }
 
     pub(super) async fn wait(&self) {
@@ -303,6 +355,7 @@ impl Shared {
         self.arrived.notify_all();
         self.wanted.notify_all();
         self.filled.notify_all();
+        self.stopping.notify_all();
     }
 
     /// The writer's thread.
@@ -334,6 +387,11 @@ impl Shared {
             return Turn::Ended;
         }
         let accepting = self.take_in(writer, queues);
+        if self.ends_segment(writer)
+            && let Some(spare) = self.next_spare()
+        {
+            return self.roll(writer, spare);
+        }
         let stepped = {
             let now = moment(&*self.world.clock);
             writer.step(&mut self.state(), queues, accepting, now)
@@ -341,12 +399,7 @@ impl Shared {
         match stepped {
             Ok(Step::Commit(commit)) => self.commit(commit),
             Ok(Step::Full) => match self.next_spare() {
-                Some(spare) => {
-                    let full = writer.roll(spare);
-                    self.inbox().full_segments.push_back(full);
-                    self.filled.notify_one();
-                    Turn::Worked
-                }
+                Some(spare) => self.roll(writer, spare),
                 None => {
                     let full = self.inbox().full.clone();
                     if let Some((why, reply)) = full.and_then(|why| Some((why, writer.give_up()?)))
@@ -360,7 +413,10 @@ impl Shared {
             },
             Ok(Step::Idle) if writer.is_closing() => {
                 if let Some((commit, reply)) = writer.close() {
-                    self.commit(commit);
+                    if self.commit(commit) == Turn::Worked {
+                        self.fill(writer.mark(), self.state().freeze());
+                        while self.seal_once() {}
+                    }
                     let dead = self.progress.borrow().dead.clone();
                     // Whoever asked may have gone away.
                     drop(reply.send(dead.map_or(Ok(()), |why| Err(StoreError::Dead(why)))));
@@ -373,6 +429,46 @@ impl Shared {
                 Turn::Ended
             }
         }
+    }
+
+    /// The active segment is to be ended now, though there is room in it.
+    fn ends_segment(&self, writer: &Writer) -> bool {
+        let mut inbox = self.inbox();
+        let enough = inbox.spares.len() >= SPARES && !writer.is_fresh();
+        std::mem::take(&mut inbox.roll) && enough
+    }
+
+    /// Goes on in `spare`.
+    fn roll(&self, writer: &mut Writer, spare: u64) -> Turn {
+        let mark = writer.roll(spare);
+        let begun = {
+            let mut state = self.state();
+            let frozen = state.freeze();
+            state.begin_segment(spare).map(|()| frozen)
+        };
+        *self.rolled_at.lock().expect("no holder of this lock can panic") =
+            self.world.clock.monotonic();
+        match begun {
+            Ok(frozen) => {
+                self.fill(mark, frozen);
+                Turn::Worked
+            }
+            Err(error) => {
+                self.die(error.to_string(), Vec::new());
+                Turn::Ended
+            }
+        }
+    }
+
+    /// Hands a full segment over to whoever derives its pages.
+    fn fill(&self, mark: Mark, frozen: Frozen) {
+        let mut inbox = self.inbox();
+        for full in &mut inbox.full_segments {
+            full.frozen = None;
+        }
+        inbox.full_segments.push_back(Full { mark, frozen: Some(frozen) });
+        drop(inbox);
+        self.filled.notify_one();
     }
 
     /// Moves what arrived to the writer's desk. Answers whether new events may be taken.
@@ -437,6 +533,26 @@ impl Shared {
 
     pub(super) fn sealed(&self) -> &Sealed {
         &self.sealed
+    }
+
+    pub(super) fn mark_current(&self, hash: &RevisionHash) {
+        self.state().mark_current(hash);
+    }
+
+    /// The configuration says how long what is kept.
+    pub(super) fn set_retention(&self, retention: Retention) {
+        *self.retention.lock().expect("no holder of this lock can panic") = retention;
+    }
+
+    /// From here on threads do the work.
+    pub(super) fn set_threaded(&self) {
+        self.threaded.store(true, Ordering::SeqCst);
+    }
+}
+
+impl Peek for Shared {
+    fn peek<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&self.state())
     }
 }
 

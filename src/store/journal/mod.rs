@@ -23,16 +23,18 @@ pub use recovery::OpenError;
 use self::commit::Shared;
 use self::writer::{Reply, Request};
 use super::index::Index;
-use super::view::{self, Outline};
+use super::view::{self, Outline, Peek};
 use super::{
-    Acceptance, BACKLOG_MAX, Budget, Change, Claim, Durability, EventView, Fence, NewDelivery,
-    NewEvent, Operated, Operation, Page, Query, Readiness, Recorded, Store, StoreError, Summary,
+    Acceptance, BACKLOG_MAX, Budget, CauseCount, Change, Claim, Durability, EventView, Fence,
+    NewDelivery, NewEvent, Operated, Operation, Page, Query, Readiness, Recorded, Retention, Store,
+    StoreError, Summary,
 };
 use crate::delivery::state::Entry;
 use crate::name::{DeliveryId, RevisionHash, SourceName, Uid};
 use crate::world::World;
 use crate::world::clock;
 use crate::world::disk::Disk;
+use crate::world::spawn::blocking;
 
 /// How a journal is kept.
 #[derive(Clone, Debug)]
@@ -49,6 +51,10 @@ pub struct JournalOptions {
     pub backlog_max: u64,
     /// How often a full disk is looked at again.
     pub space_retry: Duration,
+    /// A segment is ended after this time, even if it is not full.
+    pub segment_age_max: Duration,
+    /// How often it is looked whether a segment has expired.
+    pub compact_every: Duration,
 }
 
 impl Default for JournalOptions {
@@ -60,6 +66,8 @@ impl Default for JournalOptions {
             min_free_disk: 512 << 20,
             backlog_max: BACKLOG_MAX,
             space_retry: Duration::from_secs(1),
+            segment_age_max: Duration::from_secs(24 * 60 * 60),
+            compact_every: Duration::from_secs(10),
         }
     }
 }
@@ -89,10 +97,12 @@ impl JournalStore {
         if store.shared.spares() == 0 {
             store.shared.prepare_once();
         }
+        store.shared.set_threaded();
         for (name, work) in [
             ("journal-writer", Shared::write_until_stopped as fn(&Shared)),
             ("journal-spares", Shared::prepare_until_stopped),
-            ("journal-pages", Shared::seal_until_stopped),
+            ("journal-keeper", Shared::keep_until_stopped),
+            ("journal-compactor", Shared::compact_until_stopped),
         ] {
             let shared = store.shared.clone();
             let thread = std::thread::Builder::new().name(name.into());
@@ -123,6 +133,11 @@ impl JournalStore {
     /// is on the medium.
     pub async fn died(&self) -> String {
         self.shared.died().await
+    }
+
+    /// From now on events are kept as long as this says.
+    pub fn set_retention(&self, retention: Retention) {
+        self.shared.set_retention(retention);
     }
 
     async fn ask<A>(&self, request: impl FnOnce(Reply<A>) -> Request) -> Result<A, StoreError> {
@@ -217,6 +232,7 @@ impl Store for JournalStore {
         hash: RevisionHash,
         text: Arc<str>,
     ) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.shared.mark_current(&hash);
         Box::pin(self.ask(move |reply| Request::Revision { hash, text, reply }))
     }
 
@@ -235,27 +251,34 @@ impl Store for JournalStore {
     ) -> BoxFuture<'_, Result<Vec<Uid>, StoreError>> {
         let (id, source) = (id.to_owned(), source.cloned());
         Box::pin(async move {
-            let mut seen = 0;
-            let mut pages = self.shared.sealed().reader();
-            let found = view::find(&id, source.as_ref(), &mut pages, |look| {
-                self.shared.peek(|state| {
-                    look(state);
-                    seen = state.next;
-                });
+            let found = blocking(|| {
+                let mut pages = self.shared.sealed().reader();
+                view::find(&id, source.as_ref(), &mut pages, &*self.shared)
             })?;
-            self.shared.until_durable(seen).await?;
+            self.shared.until_seen().await?;
             Ok(found)
         })
     }
 
     fn event(&self, uid: Uid) -> BoxFuture<'_, Result<Option<EventView>, StoreError>> {
         Box::pin(async move {
-            let Some(outline) = self.shared.peek(|state| Outline::of(state, uid)) else {
-                return Ok(None);
-            };
-            // Nobody is shown what a power cut could still take back.
-            self.shared.until_durable(outline.touched + 1).await?;
-            outline.read(self.shared.facts()).map(Some)
+            loop {
+                let Some(outline) = self.shared.peek(|state| Outline::of(state, uid)) else {
+                    return Ok(None);
+                };
+                // Nobody is shown what a power cut could still take back.
+                self.shared.until_durable(outline.settled_after).await?;
+                let read = blocking(|| outline.read(self.shared.facts()));
+                let moved = || {
+                    let now = self.shared.peek(|state| Outline::of(state, uid));
+                    now.is_none_or(|now| now.position() != outline.position())
+                };
+                match read {
+                    // It moved to a newer segment meanwhile, or expired.
+                    Err(StoreError::Corrupt(_)) if moved() => {}
+                    read => return read.map(Some),
+                }
+            }
         })
     }
 
@@ -266,17 +289,17 @@ impl Store for JournalStore {
         budget: Budget,
     ) -> BoxFuture<'_, Result<Page, StoreError>> {
         Box::pin(async move {
-            let mut seen = 0;
-            let mut pages = self.shared.sealed().reader();
-            let page = view::list(&query, cursor, budget, &mut pages, |from, oldest_first| {
-                self.shared.peek(|state| {
-                    seen = state.next;
-                    view::rows(state, from, oldest_first)
-                })
+            let page = blocking(|| {
+                let mut pages = self.shared.sealed().reader();
+                view::list(&query, cursor, budget, &mut pages, &*self.shared)
             })?;
-            self.shared.until_durable(seen).await?;
+            self.shared.until_seen().await?;
             Ok(page)
         })
+    }
+
+    fn causes(&self) -> BoxFuture<'_, Vec<CauseCount>> {
+        Box::pin(std::future::ready(self.shared.peek(view::causes)))
     }
 
     fn summary(&self) -> BoxFuture<'_, Summary> {
@@ -284,7 +307,10 @@ impl Store for JournalStore {
             let now = super::wait::moment(&*self.world.clock);
             let mut summary = self.shared.peek(|state| view::summary(state, now));
             summary.ready = match self.shared.refusing_new() {
-                None => Readiness::Ready,
+                None => match self.shared.sealed().broken() {
+                    None => Readiness::Ready,
+                    Some(why) => Readiness::Rebuilding(why),
+                },
                 Some(StoreError::Refusing(why)) => Readiness::Refusing(why),
                 Some(StoreError::Dead(why) | StoreError::Corrupt(why)) => Readiness::Dead(why),
             };

@@ -4,16 +4,18 @@
 //! nobody says so: if the medium loses it after its sync, that looks as if its write had been torn, and it is cut with a
 //! warning. Only the mark of a clean end, which is then missing, is a hint.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
 use super::format::{self, Found};
-use super::sealed::Sealed;
+use super::sealed::{Resumed, Sealed};
 use super::segment::{self, Segments};
 use crate::store::StoreError;
+use crate::store::checkpoint::Mark;
 use crate::store::codec::DecodeError;
 use crate::store::fact::Fact;
+use crate::store::hashing::Hashing;
 use crate::store::state::{Moment, State};
 use crate::world::disk::Disk;
 
@@ -55,6 +57,9 @@ pub(super) struct Recovered {
     pub(crate) spares: Vec<u64>,
 }
 
+/// Progress is told after as many.
+const PROGRESS_SEGMENTS: usize = 16;
+
 struct Walk<'a> {
     disk: &'a Arc<dyn Disk>,
     segments: &'a Segments,
@@ -75,7 +80,7 @@ pub(super) fn recover(
     disk: &Arc<dyn Disk>,
     segments: &Segments,
     sealed: &Sealed,
-    state: State,
+    hashing: Hashing,
     segment_bytes: u64,
     now: Moment,
 ) -> Result<Recovered, OpenError> {
@@ -85,26 +90,41 @@ pub(super) fn recover(
         move |source| OpenError::Io { place, action, source }
     };
     let names = disk.list().map_err(io("list the files"))?;
-    let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment::number(name)).collect();
-    numbers.sort_unstable();
-    let blank = BTreeMap::new();
-    let mut walk =
-        Walk { disk, segments, sealed, state, now, next: 0, clean: true, blank, last: None };
-    let mut missing: Vec<u64> = Vec::new();
-    let mut expected = 1;
-    for &number in &numbers {
-        // The bound keeps a name made up by hand from filling the memory.
-        missing.extend((expected..number).take(1_000_000));
-        walk.state.has_gaps = !missing.is_empty();
-        walk.segment(number, expected == number)?;
-        expected = number + 1;
-    }
+    let there: BTreeSet<u64> = names.iter().filter_map(|name| segment::number(name)).collect();
+    let walk = |resuming: bool| {
+        let blank = BTreeMap::new();
+        let state = State::new(hashing);
+        let mut walk =
+            Walk { disk, segments, sealed, state, now, next: 0, clean: true, blank, last: None };
+        let resumed = resuming && walk.resume(&there);
+        (resumed, walk.through(&there, resumed).map(|gaps| (walk, gaps)))
+    };
+    let (walk, gaps) = match walk(true) {
+        (true, Err(OpenError::Corrupt { segment, offset, why, .. })) => {
+            tracing::warn!(
+                segment,
+                offset,
+                why,
+                "the journal does not go on from its checkpoint; all of it is read"
+            );
+            walk(false).1?
+        }
+        (_, walked) => walked?,
+    };
     let last = walk.last.map_or(0, |(segment, _)| segment);
-    for segment in missing {
-        if segment <= last && !walk.state.retired.contains(&segment) {
+    let retired = walk.state.retired;
+    for (first, end) in gaps {
+        let segment = first.max(retired + 1);
+        if segment <= end.min(last) {
             let file = segment::name(segment);
             return Err(OpenError::Missing { place, segment, file });
         }
+    }
+    for &gone in there.range(..=retired) {
+        // Its end was written down; what was left to do is done now.
+        sealed.forget(gone);
+        segments.forget(gone);
+        disk.remove(&segment::name(gone)).map_err(io("remove a segment that is retired"))?;
     }
     if let Some((segment, end)) = walk.last {
         if walk.clean {
@@ -123,17 +143,53 @@ pub(super) fn recover(
         synced.map_err(io("sync a prepared segment"))?;
     }
     let unusable = |number: &&u64| **number > last && !spares.contains(number);
-    for &number in numbers.iter().filter(unusable) {
+    for &number in there.iter().filter(unusable) {
         disk.remove(&segment::name(number)).map_err(io("remove an unused segment"))?;
         segments.forget(number);
     }
-    if let Err(error) = sealed.drop_others() {
-        tracing::warn!(%error, "pages of segments that are gone stay in the index");
-    }
+    // What stays in the index costs room alone.
+    drop(sealed.sweep());
     Ok(Recovered { state: walk.state, next: walk.next, last, spares })
 }
 
 impl Walk<'_> {
+    /// Begins with the newest checkpoint, if there is one to go on from.
+    fn resume(&mut self, there: &BTreeSet<u64>) -> bool {
+        let resumed = self.sealed.resume(there, self.now);
+        let Some(Resumed { state, mark }) = resumed.filter(|resumed| self.ends_at(&resumed.mark))
+        else {
+            return false;
+        };
+        self.clean = self.is_clean_end(&mark);
+        self.next = state.next;
+        self.last = Some((mark.segment, mark.end as usize));
+        self.state = state;
+        true
+    }
+
+    /// Reads all segments after those that it began with. Answers the first and last number of each gap.
+    fn through(
+        &mut self,
+        there: &BTreeSet<u64>,
+        resumed: bool,
+    ) -> Result<Vec<(u64, u64)>, OpenError> {
+        let mut expected = self.last.map_or(1, |(segment, _)| segment + 1);
+        let mut gaps: Vec<(u64, u64)> = Vec::new();
+        let total = there.range(expected..).count();
+        for (&number, done) in there.range(expected..).zip(1..) {
+            if expected < number {
+                gaps.push((expected, number - 1));
+            }
+            self.state.has_gaps |= !gaps.is_empty();
+            self.segment(number, expected == number)?;
+            expected = number + 1;
+            if !resumed && done % PROGRESS_SEGMENTS == 0 {
+                tracing::info!(done, total, "reading the segments of the journal");
+            }
+        }
+        Ok(gaps)
+    }
+
     /// Applies what stands in one segment. `follows`: the segment before it was read too.
     fn segment(&mut self, number: u64, follows: bool) -> Result<(), OpenError> {
         let place = self.disk.place();
@@ -161,6 +217,9 @@ impl Walk<'_> {
             if header.segment != number {
                 let why = format!("a batch of segment {} stands here", header.segment);
                 return Err(corrupt(offset, why));
+            }
+            if first_batch {
+                self.state.begin_segment(number).map_err(|error| corrupt(0, error.to_string()))?;
             }
             if first_batch && !follows {
                 // What was retired before it is not there to be counted.
@@ -193,12 +252,9 @@ impl Walk<'_> {
             self.last = Some((number, offset));
         }
         if offset > 0 {
-            match self.sealed.put(derivation, number, offset as u64) {
-                Ok(events) => self.state.shelve(number, &events),
-                Err(error) => {
-                    tracing::warn!(%error, segment = number, "pages cannot be put into the index");
-                }
-            }
+            // What the index does not take is derived again when it is asked for.
+            drop(self.sealed.put(derivation, number, offset as u64));
+            self.state.shelve(number as u32);
         }
         let tail = bytes.get(offset..).unwrap_or_default();
         if format::is_blank(tail) {
@@ -222,6 +278,30 @@ impl Walk<'_> {
             "the journal's tail is torn: what was being written when the router ended was never acknowledged, and is cut"
         );
         Ok(())
+    }
+
+    /// Nothing was written behind the mark in its segment.
+    fn ends_at(&self, mark: &Mark) -> bool {
+        let tail = || -> io::Result<Vec<u8>> {
+            let file = self.segments.file(mark.segment)?;
+            let mut tail = vec![0; file.size()?.saturating_sub(mark.end) as usize];
+            let count = file.read_at(mark.end, &mut tail)?;
+            tail.truncate(count);
+            Ok(tail)
+        };
+        tail().is_ok_and(|tail| format::is_blank(&tail))
+    }
+
+    /// The last thing before the mark was the mark of a clean end.
+    fn is_clean_end(&self, mark: &Mark) -> bool {
+        let Some(length) = format::batch_length(&mark.header) else { return false };
+        let Some(offset) = mark.end.checked_sub(length as u64) else { return false };
+        let Ok(batch) = self.segments.batch(mark.segment, offset) else { return false };
+        match format::batch_at(&batch, 0) {
+            Found::Batch(_, body) => format::facts_of(body, mark.segment, 0)
+                .is_ok_and(|facts| facts.last().is_some_and(|(_, fact)| *fact == Fact::Closed)),
+            Found::Newer(_) | Found::Nothing => false,
+        }
     }
 
     fn bytes(&self, number: u64) -> io::Result<Vec<u8>> {

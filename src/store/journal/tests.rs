@@ -26,6 +26,7 @@ use crate::store::{
     Acceptance, Budget, Change, Claim, Durability, EventView, NewEvent, Operated, Query, Readiness,
     Recorded, Store, StoreError,
 };
+use crate::store::view::Peek;
 use crate::world::disk::{Cut, Disk, DiskFile, Fault, FaultKind, FolderDisk, MemoryDisk};
 
 fn small() -> JournalOptions {

@@ -1,7 +1,7 @@
 //! The writer's pure step: requests go in, in order; bytes, acknowledgements and a new state come out. It touches no
 //! disk. Who runs it writes the bytes, syncs them, and only then calls the acknowledgements.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -10,6 +10,8 @@ use super::format::{self, HEADER_BYTES, Header};
 use super::segment::{self, Segments};
 use crate::delivery::state::Entry;
 use crate::name::{DeliveryId, RevisionHash, Uid};
+use crate::store::checkpoint::Mark;
+use crate::store::decide::retention::{self, Moving};
 use crate::store::decide::{self, Decision};
 use crate::store::fact::{Fact, Position, ReadFacts};
 use crate::store::state::{Moment, State};
@@ -50,6 +52,19 @@ pub(crate) enum Request {
         text: Arc<str>,
         reply: Reply<()>,
     },
+    /// Events move to the newest segment, and facts are written again.
+    Carry {
+        moving: Vec<Moving>,
+        also: Vec<Fact>,
+        reply: Reply<usize>,
+    },
+    /// A segment goes for good.
+    Retire {
+        segment: u32,
+        /// The rows that go with it, and what they were when that was decided.
+        going: BTreeMap<u32, u64>,
+        reply: Reply<bool>,
+    },
     Close {
         reply: Reply<()>,
     },
@@ -64,6 +79,8 @@ impl Request {
             Request::Operate { reply, .. } => drop(reply.send(Err(error))),
             Request::Route { reply, .. } => drop(reply.send(Err(error))),
             Request::Revision { reply, .. } => drop(reply.send(Err(error))),
+            Request::Carry { reply, .. } => drop(reply.send(Err(error))),
+            Request::Retire { reply, .. } => drop(reply.send(Err(error))),
             Request::Close { reply } => drop(reply.send(Err(error))),
         }
     }
@@ -117,6 +134,10 @@ pub(crate) struct Writer {
     segment_bytes: u64,
     /// Where the next batch begins.
     offset: u64,
+    /// Of the last batch.
+    header: [u8; HEADER_BYTES],
+    /// In the active segment.
+    batches: u64,
     /// Number of the next fact.
     next: u64,
     /// Facts below this number are durable.
@@ -169,6 +190,8 @@ impl Writer {
             segment,
             segment_bytes,
             offset: 0,
+            header: [0; HEADER_BYTES],
+            batches: 0,
             next,
             durable: next,
             commit_bytes_max,
@@ -178,12 +201,23 @@ impl Writer {
         }
     }
 
-    /// Goes on in a prepared segment. Answers the one that is full, and where its batches end.
-    pub(crate) fn roll(&mut self, segment: u64) -> (u64, u64) {
-        let full = (self.segment, self.offset);
+    /// Goes on in a prepared segment. Answers where the one that is full ends.
+    pub(crate) fn roll(&mut self, segment: u64) -> Mark {
+        let mark = self.mark();
         self.segment = segment;
         self.offset = 0;
-        full
+        self.batches = 0;
+        mark
+    }
+
+    /// Where the journal stands.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { segment: self.segment, end: self.offset, header: self.header.to_vec() }
+    }
+
+    /// Nothing is in the active segment but what a start wrote.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.batches < 2
     }
 
     /// New events that found no room in the active segment, and for which there will be none.
@@ -280,6 +314,7 @@ impl Writer {
         let frame = format::frame(&facts);
         let mut batch = Batch { bytes: vec![0; HEADER_BYTES], first: self.next, acks: Vec::new() };
         let ack = Box::new(|_| ());
+        state.begin_segment(self.segment)?;
         let decided =
             Decided { facts, frame, after: decide::AFTER_ALL, early: false, ingest: false, ack };
         self.take(state, &mut batch, decided, now)?;
@@ -314,6 +349,12 @@ impl Writer {
             }
             Request::Revision { hash, text, reply } => {
                 decided(Ok(decide::revision(state, hash, text)), reply, None)
+            }
+            Request::Carry { moving, also, reply } => {
+                decided(Ok(retention::carry(state, moving, also)), reply, None)
+            }
+            Request::Retire { segment, going, reply } => {
+                decided(Ok(retention::retire(state, segment, &going)), reply, None)
             }
             Request::Close { reply } => {
                 self.closing = Some(reply);
@@ -366,6 +407,8 @@ impl Writer {
             length: (batch.bytes.len() - HEADER_BYTES) as u32,
         };
         format::seal(&mut batch.bytes, header);
+        self.header.copy_from_slice(&batch.bytes[..HEADER_BYTES]);
+        self.batches += 1;
         let offset = self.offset;
         self.offset += batch.bytes.len() as u64;
         // True only once the commit is synced; nothing else is decided before that.

@@ -1,23 +1,34 @@
 //! When deliveries are due, and who holds them: the queue of the live ones, kept on the monotonic clock.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Moment, Slot, State};
-use crate::delivery::state::Status;
-use crate::store::{Claim, Fence};
+use super::rows::Slot;
+use super::{Moment, State};
+use crate::delivery::state::{DeliveryState, Status};
+use crate::envelope::Envelope;
+use crate::store::Fence;
+use crate::store::fact::Position;
+
+/// A delivery that its caller holds from now on. The envelope is there, or stands in the journal.
+pub(crate) struct Held {
+    pub(crate) state: DeliveryState,
+    pub(crate) envelope: Result<Arc<Envelope>, Position>,
+    pub(crate) fence: Fence,
+}
 
 impl State {
     pub(super) fn wake(&mut self, slot: Slot, at: Timestamp, number: u64, now: Moment) {
-        self.events[slot.0 as usize].touched = number;
-        if let Some(live) = &mut self.delivery_mut(slot).live
-            && live.held.is_none()
-        {
-            live.state.due_at = Some(at);
-            live.decided_at = at;
-            self.unschedule(slot);
-            self.schedule(slot, now);
+        if let Some(live) = self.live.get_mut(&slot) {
+            live.touched = number;
+            if live.held.is_none() {
+                live.state.due_at = Some(at);
+                live.decided_at = at;
+                self.unschedule(slot);
+                self.schedule(slot, now);
+            }
         }
     }
 
@@ -26,7 +37,7 @@ impl State {
     pub(super) fn schedule(&mut self, slot: Slot, now: Moment) {
         self.scheduled_count += 1;
         let order = self.scheduled_count;
-        let Some(live) = &mut self.delivery_mut(slot).live else { return };
+        let Some(live) = self.live.get_mut(&slot) else { return };
         let Some(due_at) = live.state.due_at else { return };
         let left = due_at.duration_since(now.wall);
         let decided = due_at.duration_since(live.decided_at);
@@ -37,9 +48,7 @@ impl State {
     }
 
     pub(super) fn unschedule(&mut self, slot: Slot) {
-        if let Some(live) = &mut self.delivery_mut(slot).live
-            && let Some(key) = live.scheduled.take()
-        {
+        if let Some(key) = self.live.get_mut(&slot).and_then(|live| live.scheduled.take()) {
             self.due.remove(&key);
         }
     }
@@ -47,16 +56,18 @@ impl State {
     /// After the last fact of a start: nobody holds anything, and every wait is measured anew. What a worker held is due.
     pub(crate) fn start(&mut self, now: Moment) {
         let mut slots = Vec::new();
-        for (event, row) in self.events.iter_mut().enumerate() {
-            for (index, delivery) in row.deliveries.iter_mut().enumerate() {
-                let Some(live) = &mut delivery.live else { continue };
-                if live.state.status == Status::Processing {
-                    live.state.status = Status::Queued;
-                    live.state.due_at = Some(live.decided_at);
-                    delivery.status = Status::Queued;
-                }
-                slots.push((live.state.due_at, (event as u32, index as u16)));
+        let mut let_go = Vec::new();
+        for (slot, live) in &mut self.live {
+            if live.state.status == Status::Processing {
+                live.state.status = Status::Queued;
+                live.state.due_at = Some(live.decided_at);
+                let_go.push(*slot);
             }
+            live.scheduled = None;
+            slots.push((live.state.due_at, *slot));
+        }
+        for slot in let_go {
+            self.delivery_mut(slot).status = Status::Queued;
         }
         slots.sort_unstable();
         self.due.clear();
@@ -66,32 +77,31 @@ impl State {
     }
 
     /// Up to `max` due deliveries whose facts are all below `durable`, now held by the caller.
-    pub(crate) fn claim(&mut self, max: usize, durable: u64, now: Moment) -> Vec<Claim> {
+    pub(crate) fn claim(&mut self, max: usize, durable: u64, now: Moment) -> Vec<Held> {
         let due: Vec<Slot> = self.due_and_durable(durable, now).take(max).collect();
         due.into_iter().filter_map(|slot| self.hold(slot)).collect()
     }
 
-    fn hold(&mut self, slot: Slot) -> Option<Claim> {
+    fn hold(&mut self, slot: Slot) -> Option<Held> {
         self.unschedule(slot);
         self.fence += 1;
         let fence = Fence(self.fence);
-        let envelope = self.events[slot.0 as usize].envelope.clone();
-        let envelope = envelope.expect("it is kept while a delivery is live");
-        let delivery = self.delivery_mut(slot);
-        delivery.status = Status::Processing;
-        let live = delivery.live.as_mut()?;
+        let kept = self.envelopes.kept.get(&slot.0).cloned();
+        let envelope = kept.ok_or_else(|| self.position(slot.0));
+        let live = self.live.get_mut(&slot)?;
         live.held = Some(fence);
         live.state.status = Status::Processing;
         let state = live.state.clone();
+        self.delivery_mut(slot).status = Status::Processing;
         self.counts.held += 1;
-        Some(Claim { state, envelope, fence })
+        Some(Held { state, envelope, fence })
     }
 
     fn due_and_durable(&self, durable: u64, now: Moment) -> impl Iterator<Item = Slot> {
         self.due
             .range(..=(now.monotonic, u64::MAX))
             .map(|(_, slot)| *slot)
-            .filter(move |slot| self.events[slot.0 as usize].touched < durable)
+            .filter(move |slot| self.live.get(slot).is_some_and(|live| live.touched < durable))
     }
 
     /// When there is something to claim: now, later, or not before a change.
@@ -106,6 +116,6 @@ impl State {
 
     pub(crate) fn oldest_due_at(&self, now: Moment) -> Option<Timestamp> {
         let (_, slot) = self.due.range(..=(now.monotonic, u64::MAX)).next()?;
-        self.delivery(*slot).live.as_ref().and_then(|live| live.state.due_at)
+        self.live.get(slot).and_then(|live| live.state.due_at)
     }
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::*;
 use crate::delivery::state::{IdempotencyKey, KeyClaim, StepState, StepStatus};
 use crate::store::StoreError;
-use crate::store::fixtures::{attempted, delivery, event, intended, start};
+use crate::store::fact::{CarriedDelivery, Snapshot};
+use crate::store::fixtures::{attempted, delivery, event, intended, operated, start};
 use crate::store::view::Outline;
 
 /// Facts in a list, and the state that they make.
@@ -81,31 +82,60 @@ fn snapshot(number: u128, version: u64, step: StepStatus, waits: bool) -> Delive
     state
 }
 
+/// The event of the delivery, carried forward.
 fn snap(state: &DeliveryState) -> Fact {
-    Fact::Snapshot(Box::new(state.clone()))
+    let number = state.id.uid.0.as_u128();
+    let new = event(number, &format!("e{number}"), "{}", &["ship"]);
+    Fact::Snapshot(Box::new(Snapshot {
+        envelope: new.envelope.into(),
+        identities: new.identities,
+        body_digest: new.body_digest,
+        duplicates: 2,
+        conflict_count: 0,
+        conflicts: Vec::new(),
+        deliveries: vec![CarriedDelivery { state: state.clone(), entries: vec![operated()] }],
+        terms: vec![77],
+    }))
 }
 
 #[test]
-fn a_snapshot_replaces_what_is_lower_and_nothing_else() {
+fn from_a_snapshot_on_an_event_stands_there_and_nowhere_else() {
     let mut journal = Journal::new();
-    journal.add(accepted(1));
+    let old = journal.add(accepted(1));
     let newer = snapshot(1, 3, StepStatus::Waiting, false);
-    journal.add(snap(&newer));
+    let new = journal.add(snap(&newer));
+    let uid = delivery(1, "ship").uid;
+    let key = journal.state.event_key(uid).unwrap();
+    assert_eq!(journal.state.position(key), new);
+    journal.facts[old.offset as usize] = Arc::new(Fact::Closed);
     assert_eq!(journal.state_of(1), newer);
+    assert_eq!((journal.state.counts.events, journal.state.counts.unfinished), (1, 1));
+    assert_eq!(journal.state.repeats(key).unwrap().duplicates, 2);
+    assert_eq!(journal.state.with_term(1, 77).unwrap(), [key]);
     assert_eq!(journal.state.claim(9, u64::MAX, now()).len(), 1);
-    journal.add(snap(&snapshot(1, 2, StepStatus::Succeeded, false)));
-    journal.add(snap(&snapshot(1, 3, StepStatus::Succeeded, false)));
-    assert_eq!(journal.state_of(1).version, 3);
-    assert_eq!(journal.state.counts.unfinished, 1);
-    // The timeline begins with the snapshot, and what comes after follows it.
+    // It is held, and stays so in its next place; the timeline goes on from what was carried.
+    let live = journal.state.live((key, 0)).unwrap();
+    let fence = live.held;
+    assert!(fence.is_some());
+    let mut held = newer.clone();
+    held.status = Status::Processing;
+    journal.add(snap(&held));
+    let key = journal.state.event_key(uid).unwrap();
+    assert_eq!(journal.state.live((key, 0)).unwrap().held, fence);
+    assert_eq!((journal.state.counts.unfinished, journal.state.counts.held), (1, 1));
     let done = snapshot(1, 4, StepStatus::Succeeded, false);
     journal.add(snap(&done));
     assert_eq!(journal.state_of(1), done);
     assert_eq!((journal.state.counts.unfinished, journal.state.counts.held), (0, 0));
-    let outline = Outline::of(&journal.state, delivery(1, "ship").uid).unwrap();
-    assert_eq!(outline.read(&journal.facts).unwrap().deliveries[0].state, done);
-    let nobodys = journal.try_add(snap(&snapshot(2, 1, StepStatus::Waiting, false)));
-    assert!(matches!(nobodys, Err(StoreError::Corrupt(_))));
+    let outline = Outline::of(&journal.state, uid).unwrap();
+    let view = outline.read(&journal.facts).unwrap();
+    assert_eq!(view.deliveries[0].state, done);
+    assert_eq!(view.deliveries[0].entries, [operated()]);
+    // The same once more changes nothing.
+    let at = journal.state.position(journal.state.event_key(uid).unwrap());
+    let fact = journal.facts[at.offset as usize].clone();
+    journal.state.apply(&fact, at, 9, now(), &journal.facts).unwrap();
+    assert_eq!(journal.state.counts.events, 1);
 }
 
 #[test]
@@ -118,7 +148,7 @@ fn a_snapshot_brings_back_who_holds_an_explicit_key_and_who_waits_for_it() {
     journal.add(snap(&snapshot(2, 3, StepStatus::Waiting, true)));
     let third = delivery(3, "ship");
     let wants = intended(Some("order-7"));
-    let holder = journal.state.keys.holder_against(&third, &wants).unwrap();
+    let holder = journal.state.key_holder(&third, &wants, &journal.facts).unwrap().unwrap();
     assert_eq!((holder.delivery, holder.status), (delivery(1, "ship"), StepStatus::Waiting));
     // The second waits: only the first and the third are due.
     let due = |journal: &mut Journal| {
@@ -126,15 +156,16 @@ fn a_snapshot_brings_back_who_holds_an_explicit_key_and_who_waits_for_it() {
         claims.iter().map(|claim| claim.state.id.uid.0.as_u128()).collect::<Vec<_>>()
     };
     assert_eq!(due(&mut journal), [3, 1]);
-    let last = journal.state.delivery(journal.state.slot(&delivery(1, "ship")).unwrap()).last;
+    let last = journal.state.delivery(journal.state.slot(&delivery(1, "ship")).unwrap()).last();
     journal.add(Fact::Changed(Box::new(Changed {
         delivery: delivery(1, "ship"),
         version: 4,
         previous: last,
         change: attempted(Some("order-7"), StepStatus::Succeeded),
+        terms: Vec::new(),
     })));
     assert_eq!(due(&mut journal), [2], "the holder is done");
-    let holder = journal.state.keys.holder_against(&third, &wants).unwrap();
+    let holder = journal.state.key_holder(&third, &wants, &journal.facts).unwrap().unwrap();
     assert_eq!(holder.saved["label"], "L1");
     // A snapshot of one that is done wakes those who wait, too.
     let mut journal = Journal::new();
@@ -148,27 +179,7 @@ fn a_snapshot_brings_back_who_holds_an_explicit_key_and_who_waits_for_it() {
 }
 
 #[test]
-fn an_event_that_is_carried_forward_is_read_in_its_new_place() {
-    let mut journal = Journal::new();
-    let old = journal.add(accepted(1));
-    let about = journal.state.row(delivery(1, "ship").uid).unwrap().about.clone();
-    journal.state.shelve(1, &[(delivery(1, "ship").uid, (old.offset, old.index))]);
-    assert!(journal.state.row(delivery(1, "ship").uid).unwrap().about.is_none());
-    assert!(journal.state.find("e1").is_empty());
-    let new = journal.add(accepted(1));
-    journal.facts[old.offset as usize] = Arc::new(Fact::Closed);
-    let row = journal.state.row(delivery(1, "ship").uid).unwrap();
-    assert_eq!((row.accepted, &row.about), (new, &about));
-    assert_eq!(journal.state.find("e1"), [0]);
-    assert_eq!(journal.state.events.len(), 1);
-    assert_eq!(journal.state_of(1).version, 0);
-    // Pages of the old place say nothing about it any more.
-    journal.state.shelve(1, &[(delivery(1, "ship").uid, (old.offset, old.index))]);
-    assert!(journal.state.row(delivery(1, "ship").uid).unwrap().about.is_some());
-}
-
-#[test]
-fn a_cell_has_its_highest_version() {
+fn a_cell_has_its_highest_version_and_of_equals_the_last() {
     let mut journal = Journal::new();
     let cell = |version, value: &'static [u8]| Fact::Cell {
         name: "cursor".into(),
@@ -178,7 +189,7 @@ fn a_cell_has_its_highest_version() {
     for (version, value) in [(1, &b"a"[..]), (3, b"c"), (2, b"b"), (3, b"d")] {
         journal.add(cell(version, value));
     }
-    assert_eq!(journal.state.cells["cursor"], (3, Bytes::from_static(b"c")));
+    assert_eq!(journal.state.cells["cursor"].value, Bytes::from_static(b"d"));
 }
 
 #[test]
@@ -191,10 +202,12 @@ fn facts_about_what_was_retired_are_passed_over_and_only_those() {
             version: 3,
             previous: Position { segment: 0, offset: 0, index: 0 },
             change: attempted(None, StepStatus::Succeeded),
+            terms: Vec::new(),
         };
         assert_eq!(journal.try_add(Fact::Changed(Box::new(changed))).is_ok(), passes);
         assert!(journal.try_add(Fact::Duplicate { uid: delivery(1, "ship").uid }).is_ok());
         journal.add(Fact::Retired { segment: 1 });
-        assert!(journal.state.retired.contains(&1));
+        assert_eq!(journal.state.retired, 1);
+        assert_eq!(journal.state.counts.events, 0);
     }
 }

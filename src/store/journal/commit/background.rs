@@ -1,9 +1,14 @@
-//! What goes on beside the commits, on threads of its own: preparing segments ahead, and deriving the pages of full ones.
+//! What goes on beside the commits, on threads of its own: preparing segments ahead, deriving the pages of full ones, writing
+//! checkpoints, mending the index.
 
 use std::io;
+use std::time::Duration;
 
-use super::{Inbox, JournalOptions, SPARES, Shared};
+use super::{Full, Inbox, JournalOptions, SPARES, Shared};
 use crate::store::journal::segment;
+
+/// The index and the age of the active segment are looked at as often.
+const KEEP_EVERY: Duration = Duration::from_secs(1);
 
 impl Shared {
     /// The preparer's thread.
@@ -87,36 +92,84 @@ impl Shared {
         .map_err(failed)
     }
 
-    /// The thread that derives pages, away from the commits.
-    pub(in crate::store::journal) fn seal_until_stopped(&self) {
+    /// The keeper's thread: pages, checkpoints, and the index.
+    pub(in crate::store::journal) fn keep_until_stopped(&self) {
         loop {
             let inbox = self.inbox();
-            let inbox = self
-                .filled
-                .wait_while(inbox, |inbox| !inbox.stopped && inbox.full_segments.is_empty())
-                .expect("no holder of this lock can panic");
+            let idle = |inbox: &mut Inbox| !inbox.stopped && inbox.full_segments.is_empty();
+            let waited = self.filled.wait_timeout_while(inbox, KEEP_EVERY, idle);
+            let (inbox, _) = waited.expect("no holder of this lock can panic");
             if inbox.stopped {
                 return;
             }
             drop(inbox);
-            self.seal_once();
+            while self.seal_once() {}
+            self.heal_once();
+            self.end_old_segment();
         }
     }
 
-    /// Derives the pages of one full segment, if there is one, and forgets what stands on them. Answers whether it did.
+    /// Derives the pages of one full segment, if there is one, forgets what stands on them, and writes a checkpoint. Answers
+    /// whether it did.
     pub(in crate::store::journal) fn seal_once(&self) -> bool {
-        /// Rows that are shortened under one hold of the lock: commits go on between.
-        const ROWS_AT_ONCE: usize = 512;
-        let Some((segment, end)) = self.inbox().full_segments.pop_front() else { return false };
-        match self.sealed.seal(segment, end) {
-            Ok(events) => {
-                for events in events.chunks(ROWS_AT_ONCE) {
-                    self.state().shelve(segment, events);
+        let _sealing = self.sealing.lock().expect("no holder of this lock can panic");
+        let Some(Full { mark, frozen }) = self.inbox().full_segments.pop_front() else {
+            return false;
+        };
+        let segment = mark.segment;
+        match self.sealed.seal(segment, mark.end) {
+            Ok(()) => {
+                self.state().shelve(segment as u32);
+                self.give_back(segment, mark.end);
+                if let Some(frozen) = frozen
+                    && self.sealed.broken().is_none()
+                    && let Err(error) = self.sealed.write_checkpoint(&frozen, mark)
+                {
+                    tracing::debug!(%error, "no checkpoint was written; the next one tries again");
                 }
             }
             // What would stand on the pages stays in memory; the next start tries again.
             Err(error) => tracing::error!(%error, segment, "a full segment gets no pages"),
         }
         true
+    }
+
+    /// What a segment that was ended before its time had left.
+    fn give_back(&self, segment: u64, end: u64) {
+        let shortened = self.segments.file(segment).and_then(|file| match file.size()? > end {
+            true => file.truncate(end),
+            false => Ok(()),
+        });
+        if let Err(error) = shortened {
+            tracing::warn!(%error, segment, "a segment keeps room that it does not need");
+        }
+    }
+
+    /// Makes an index anew that failed. Answers whether it did.
+    pub(in crate::store::journal) fn heal_once(&self) -> bool {
+        if self.sealed.broken().is_none() {
+            return false;
+        }
+        let _sealing = self.sealing.lock().expect("no holder of this lock can panic");
+        match self.sealed.heal() {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::debug!(%error, "the index cannot be made anew yet");
+                false
+            }
+        }
+    }
+
+    /// A segment is ended after some time even if little comes: what is in it can then expire.
+    pub(in crate::store::journal) fn end_old_segment(&self) {
+        let begun = *self.rolled_at.lock().expect("no holder of this lock can panic");
+        let age = self.world.clock.monotonic().saturating_sub(begun);
+        if age >= self.options.segment_age_max {
+            let mut inbox = self.inbox();
+            inbox.roll = true;
+            inbox.poked = true;
+            drop(inbox);
+            self.arrived.notify_one();
+        }
     }
 }
