@@ -45,7 +45,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// On average; each time between 0.3 and 1.7 of it. 0: never.
-    #[arg(long, default_value_t = 1500)]
+    #[arg(long, default_value_t = 500)]
     kill_every_ms: u64,
     /// At most so many kills.
     #[arg(long, default_value_t = u32::MAX)]
@@ -139,7 +139,7 @@ fn main() -> anyhow::Result<()> {
     });
     let options = match asked {
         true => Options::parse(),
-        false => Options::parse_from(["soak", "--events", "3k", "--kill-every-ms", "400"]),
+        false => Options::parse_from(["soak", "--events", "3k", "--kill-every-ms", "300"]),
     };
     ledger::judge_the_judge().map_err(anyhow::Error::msg)?;
     let base = options.folder.clone().unwrap_or_else(std::env::temp_dir);

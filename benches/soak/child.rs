@@ -85,7 +85,13 @@ struct Child {
     failed_or_ended: Notify,
     callers: AtomicUsize,
     finished: watch::Sender<bool>,
+    /// By number: held from before a change is asked for until the parent was told of it. Otherwise another worker could
+    /// claim the delivery and tell of that first.
+    telling: Vec<tokio::sync::Mutex<()>>,
 }
+
+/// Many more than workers, so that two seldom meet.
+const TELLING: usize = 4096;
 
 pub(crate) fn run(task: Task) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -121,6 +127,7 @@ async fn live(task: Task) -> anyhow::Result<()> {
         failed_or_ended: Notify::new(),
         callers: AtomicUsize::new(options.concurrency),
         finished: watch::Sender::new(false),
+        telling: (0..TELLING).map(|_| tokio::sync::Mutex::default()).collect(),
         task,
         store,
         world,
@@ -153,6 +160,10 @@ impl Child {
             // Nobody listens any more: the parent was ended.
             std::process::exit(3);
         }
+    }
+
+    async fn telling(&self, number: u64) -> tokio::sync::MutexGuard<'_, ()> {
+        self.telling[number as usize % TELLING].lock().await
     }
 
     /// What the parent asks of the state before any work is done.
@@ -280,6 +291,7 @@ impl Child {
     }
 
     async fn look_up(&self, number: u64, uid: u128) -> anyhow::Result<()> {
+        let telling = self.telling(number).await;
         let view = self.store.event(Uid(Uuid::from_u128(uid))).await?;
         let record = Record { uid, ..Record::new(Kind::Found, number) };
         let Some(state) = view.and_then(|view| Some(view.deliveries.into_iter().next()?.state))
@@ -295,6 +307,7 @@ impl Child {
             steps: done(&state),
             ..record
         });
+        drop(telling);
         match state.status {
             Status::Succeeded => self.settle(number),
             Status::Failed => self.fail(state),
@@ -328,6 +341,7 @@ impl Child {
         loop {
             while let Some(state) = self.next_failed() {
                 let number = Events::number(&state.event_id).context("an id of this stream")?;
+                let _telling = self.telling(number).await;
                 let operation = support::replay(&state, self.world.clock.now());
                 match self.store.operate(operation).await? {
                     Operated::Done(state) => self.say(Record {
@@ -402,6 +416,8 @@ impl Child {
         let number = Events::number(&state.event_id).context("an id of this stream")?;
         let (id, uid) = (state.id.clone(), state.id.uid.0.as_u128());
         let plan = Plan::of(self.task.options.seed, number);
+        // Whoever had it before has told of its last change.
+        drop(self.telling(number).await);
         self.say(Record {
             steps: done(&state),
             version: state.version as u32,
@@ -438,6 +454,7 @@ impl Child {
                 End::StepDone
             };
             let change = support::attempted(&state, step, end, now);
+            let telling = self.telling(number).await;
             let recorded =
                 self.store.record(&id, fence, state.version, change, Durability::Synced).await?;
             let (Recorded::Recorded(after) | Recorded::Already(after)) = recorded else {
@@ -453,6 +470,7 @@ impl Child {
                 uid,
                 ..Record::new(Kind::Recorded, number)
             });
+            drop(telling);
             match end {
                 End::StepDone => {}
                 End::Succeeded => self.settle(number),
