@@ -139,7 +139,15 @@ fn main() -> anyhow::Result<()> {
     });
     let options = match asked {
         true => Options::parse(),
-        false => Options::parse_from(["soak", "--events", "3k", "--kill-every-ms", "300"]),
+        false => Options::parse_from([
+            "soak",
+            "--events",
+            "2k",
+            "--kill-every-ms",
+            "300",
+            "--kills",
+            "4",
+        ]),
     };
     ledger::judge_the_judge().map_err(anyhow::Error::msg)?;
     let base = options.folder.clone().unwrap_or_else(std::env::temp_dir);
