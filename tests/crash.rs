@@ -1,4 +1,4 @@
-//! Kills and full disks on a real process.
+//! Kills and failed writes on a real process. Power cuts and full disks are in `power.rs`.
 #![expect(
     clippy::disallowed_methods,
     reason = "a test bounds its waits for a real process by the real clock"
@@ -7,9 +7,6 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::io::Write;
-use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -183,75 +180,6 @@ async fn killed_at_25_random_moments_nothing_acknowledged_is_lost_and_nothing_fi
     );
 }
 
-/// The store on a small volume of its own, mounted where only this router sees it.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_disk_refuses_new_events_and_recovers_by_itself() {
-    let downstream = Downstream::start(Arc::new(SystemClock::start())).await.expect("a port");
-    downstream.always(Method::POST, "/ship", |_| Reply::json(201, &json!({ "id": "shp" })));
-    let folder = folder(&downstream, "limits: { min_free_disk: 1MiB }");
-    std::fs::create_dir(folder.store()).expect("the folder is writable");
-    let mut command = Command::new("unshare");
-    command.args(["--map-root-user", "--mount", "sh", "-c"]);
-    command.arg("mount -t tmpfs -o size=256m tmpfs \"$0\" && exec \"$@\"");
-    command.arg(folder.store()).arg(env!("CARGO_BIN_EXE_router"));
-    if !can_mount() {
-        assert!(std::env::var_os("CI").is_none(), "CI must be able to mount a small volume");
-        eprintln!(
-            "SKIPPED: this machine lets nobody mount a small volume, so a full disk was not tried for real"
-        );
-        return;
-    }
-    let router = Router::start_by(command, &folder, ENV);
-    let (client, url) = (client(), router.url("/hooks/orders"));
-
-    // Somebody else fills the volume; removing that file later makes room.
-    let ballast = Path::new("/proc").join(router.pid().to_string()).join("root");
-    let ballast = ballast.join(folder.store().strip_prefix("/").expect("absolute")).join("ballast");
-    fill(&ballast);
-
-    let mut acknowledged = Vec::new();
-    let refused = tokio::time::timeout(PATIENCE, async {
-        for number in 0.. {
-            let id = format!("evt_{number}");
-            let Notification { body, signature } = notification(&id, 1_000_000);
-            let sent =
-                client.post(&url).header("stripe-signature", signature).body(body).send().await;
-            let answer = sent.expect("an answer");
-            match answer.status().as_u16() {
-                200 => acknowledged.push(id),
-                503 => {
-                    assert!(answer.headers().contains_key("retry-after"));
-                    return id;
-                }
-                other => panic!("{id} was answered {other}"),
-            }
-        }
-        unreachable!("the loop has no other end")
-    })
-    .await
-    .expect("a full disk is noticed");
-    assert!(acknowledged.len() > 5, "it was refused before the disk was full");
-    assert!(router.event(&refused).await.is_none(), "a refused event is there");
-    let ready =
-        client.get(format!("http://{}/readyz", router.admin)).send().await.expect("an answer");
-    assert_eq!(ready.status(), 503);
-
-    // What was acknowledged is carried out although the disk is full.
-    for id in &acknowledged {
-        router.event_when(id, "succeeded").await;
-    }
-
-    std::fs::remove_file(&ballast).expect("it was made above");
-    let again = notification("evt_after", 10);
-    let recovered = tokio::time::timeout(PATIENCE, async {
-        while again.send(&client, &url).await.expect("an answer") != 200 {}
-    });
-    recovered.await.expect("it recovers by itself");
-    router.event_when("evt_after", "succeeded").await;
-    let (status, log) = router.stop();
-    assert!(status.success(), "{log:?}");
-}
-
 /// An append that fails ends the writer for good: the process says why and ends with a code of its own, and the next
 /// start has all that was acknowledged.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -313,29 +241,4 @@ async fn a_second_signal_ends_a_slow_stop_at_once() {
     let ships = downstream.requests_to(&Method::POST, "/ship");
     assert_eq!(ships.len(), 2);
     assert_eq!(ships[0].key(), ships[1].key());
-}
-
-fn can_mount() -> bool {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let mut command = Command::new("unshare");
-    command
-        .args(["--map-root-user", "--mount", "mount", "-t", "tmpfs", "tmpfs"])
-        .arg(folder.path());
-    command.status().is_ok_and(|status| status.success())
-}
-
-/// Writes until no byte fits.
-fn fill(path: &Path) {
-    let mut file = std::fs::File::create(path).expect("the volume is seen through the process");
-    let mut block = vec![1; 1 << 20];
-    loop {
-        match file.write_all(&block) {
-            Ok(()) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::StorageFull && block.len() > 1 => {
-                block.truncate(block.len() / 2);
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::StorageFull => return,
-            Err(error) => panic!("cannot fill the volume: {error}"),
-        }
-    }
 }

@@ -2,9 +2,10 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 pub(crate) mod provider;
+pub(crate) mod volume;
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -75,21 +76,8 @@ impl Router {
     }
 
     /// The same, with a command that wraps the binary (a limit of file sizes, say).
-    pub(crate) fn start_by(mut command: Command, folder: &Folder, env: &[(&str, &str)]) -> Self {
-        let mut child = command
-            .args([
-                "-C",
-                folder.path().to_str().expect("a UTF-8 path"),
-                "--log-format",
-                "json",
-                "serve",
-            ])
-            .envs(env.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the router starts");
+    pub(crate) fn start_by(command: Command, folder: &Folder, env: &[(&str, &str)]) -> Self {
+        let mut child = serve(command, folder, env);
         let stderr = BufReader::new(child.stderr.take().expect("it was piped"));
         let (found, listening) = mpsc::channel();
         let (said, log) = watch::channel(Vec::new());
@@ -221,6 +209,41 @@ impl Drop for Router {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+/// Runs `router serve` where it must not come up. Answers its end and what it said.
+pub(crate) fn refused(
+    command: Command,
+    folder: &Folder,
+    env: &[(&str, &str)],
+) -> (ExitStatus, String) {
+    let mut child = serve(command, folder, env);
+    let mut stderr = child.stderr.take().expect("it was piped");
+    let (said, ended) = mpsc::channel();
+    let reader = std::thread::spawn(move || {
+        let mut text = String::new();
+        stderr.read_to_string(&mut text).expect("UTF-8");
+        said.send(text).ok();
+    });
+    let text = ended.recv_timeout(PATIENCE);
+    if text.is_err() {
+        drop(child.kill());
+    }
+    let status = child.wait().expect("it is our child");
+    reader.join().expect("the reader does not panic");
+    (status, text.expect("the router came up, or hangs"))
+}
+
+fn serve(mut command: Command, folder: &Folder, env: &[(&str, &str)]) -> Child {
+    command
+        .args(["-C", folder.path().to_str().expect("a UTF-8 path")])
+        .args(["--log-format", "json", "serve"])
+        .envs(env.iter().copied())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the router starts")
 }
 
 /// The addresses of the log line `listening`.
