@@ -13,6 +13,7 @@ mod child;
 mod ledger;
 mod support;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -28,6 +29,7 @@ use comfy_table::{Table, presets};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use router::store::journal::JournalStore;
+use router::store::{Retention, SourceRetention};
 use router::world::clock::{Clock, SystemClock};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
@@ -90,10 +92,18 @@ pub(crate) struct Options {
     bench: bool,
 }
 
-/// TO BE FILLED: gives the store `options.retention_ms` and `options.dedupe_ms` by `JournalStore::set_retention`, and
-/// answers true. As long as it answers false, every event must be there for ever, and growth is not judged.
-pub(crate) fn retention(_store: &JournalStore, _options: &Options) -> bool {
-    false
+/// Gives the store the times of the soak. Answers whether events expire.
+pub(crate) fn retention(store: &JournalStore, options: &Options) -> bool {
+    let times = SourceRetention {
+        retain: Duration::from_millis(options.retention_ms),
+        dedupe: Duration::from_millis(options.dedupe_ms),
+    };
+    store.set_retention(Retention {
+        sources: BTreeMap::new(),
+        default: times,
+        audit: times.dedupe,
+    });
+    true
 }
 
 fn number(text: &str) -> Result<u64, String> {

@@ -45,6 +45,7 @@ const KNOWN_IN: &[(&str, &[&str])] = &[
     ("hyper::", &["ingress", "simulate"]),
     ("hyper_util::", &["ingress", "simulate"]),
     ("io::stdout", &["cli"]),
+    ("::sled::", &["store"]),
 ];
 
 /// What pure rooms do not do: files, sockets, tasks, clocks.

@@ -17,8 +17,9 @@ use router::delivery::state::{
 };
 use router::envelope::{BodyKind, Envelope, Identity, OnConflict};
 use router::name::{EventId, Uid};
-use router::store::index::{Index, MemoryIndex};
+use router::store::index::Index;
 use router::store::journal::{JournalOptions, JournalStore, OpenError};
+use router::store::sled::{SledIndex, SledLimits};
 use router::store::{Change, NewDelivery, NewEvent, Operation, Store, StoreError};
 use router::world::World;
 use serde_json::{Map, json};
@@ -40,13 +41,13 @@ pub(crate) fn open(
     segment_bytes: u64,
     world: World,
 ) -> Result<JournalStore, OpenError> {
-    let options = JournalOptions { segment_bytes, ..JournalOptions::default() };
+    let compact_every = std::time::Duration::from_millis(200);
+    let options = JournalOptions { segment_bytes, compact_every, ..JournalOptions::default() };
     JournalStore::open(Arc::new(disk), index(folder), options, world)
 }
 
-/// Nothing is kept in the folder yet: each start derives all pages.
-fn index(_folder: &Path) -> Arc<dyn Index> {
-    Arc::new(MemoryIndex::default())
+fn index(folder: &Path) -> Arc<dyn Index> {
+    Arc::new(SledIndex::open(folder.join(INDEX_FOLDER), SledLimits::default()))
 }
 
 /// What a router does before it takes the first event.
@@ -276,5 +277,6 @@ fn change(
     Change {
         entry: Entry { at, what },
         transition: Transition { status, due_at, reason, steps, revision: None },
+        terms: Vec::new(),
     }
 }

@@ -187,6 +187,7 @@ async fn metrics(State(admin): State<Admin>) -> Response {
         // A clock that went back makes nothing due in the future old.
         oldest_due: age.and_then(|age| Duration::try_from(age).ok()).unwrap_or_default(),
         ready: summary.ready == Readiness::Ready,
+        pages_rebuilt: summary.pages_rebuilt,
     };
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], admin.metrics.encode(backlog)).into_response()
 }

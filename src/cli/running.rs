@@ -14,15 +14,18 @@ use crate::admin::{self, Admin};
 use crate::call::Caller;
 use crate::call::egress::Fence;
 use crate::call::http::HttpTransport;
-use crate::config::{Live, Server};
+use crate::config::{Live, RouteSet, Server, Source};
 use crate::engine::{Deps, Ended, Engine};
 use crate::ingress::{self, Ingress};
-use crate::store::Store;
-use crate::store::index::MemoryIndex;
 use crate::store::journal::{JournalOptions, JournalStore};
+use crate::store::sled::{SledIndex, SledLimits};
+use crate::store::{Retention, SourceRetention, Store};
 use crate::telemetry::Metrics;
 use crate::world::World;
 use crate::world::disk::FolderDisk;
+
+/// The index stands beside the journal.
+const INDEX_FOLDER: &str = "sled";
 
 /// A running router.
 pub struct Running {
@@ -48,6 +51,7 @@ impl Running {
         )?;
         let caller = Arc::new(Caller::new(Arc::new(transport)));
         let store = open(&live.set.server, &world).await?;
+        store.set_retention(retention(&live.set));
         // From here on a failure closes the store, so that the next start need not take this one for a crash.
         match Self::start_on(Arc::clone(&store), caller, live, world).await {
             Ok(running) => Ok(running),
@@ -169,10 +173,20 @@ async fn open(server: &Server, world: &World) -> anyhow::Result<Arc<JournalStore
     let opening = tokio::task::spawn_blocking(move || {
         let disk = FolderDisk::open(&path)
             .with_context(|| format!("cannot open the data folder {}", path.display()))?;
-        let index = Arc::new(MemoryIndex::default());
+        let index = Arc::new(SledIndex::open(path.join(INDEX_FOLDER), SledLimits::default()));
         Ok::<_, anyhow::Error>(JournalStore::open(Arc::new(disk), index, options, world)?)
     });
     Ok(Arc::new(opening.await.context("opening the store")??))
+}
+
+/// How long what is kept, as the configuration says.
+fn retention(set: &RouteSet) -> Retention {
+    let of = |source: &Source| SourceRetention { retain: source.retain, dedupe: source.dedupe };
+    Retention {
+        sources: set.sources.iter().map(|(name, source)| (name.clone(), of(source))).collect(),
+        audit: set.server.audit_retain,
+        ..Retention::default()
+    }
 }
 
 async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {

@@ -74,6 +74,8 @@ pub struct Server {
     pub workers: usize,
     pub limits: Limits,
     pub egress_allow: Vec<EgressRule>,
+    /// How long what operators did is kept.
+    pub audit_retain: Duration,
 }
 
 #[derive(Clone, Debug)]
@@ -171,6 +173,9 @@ pub struct Source {
     pub max_body_bytes: usize,
     pub respond: Respond,
     pub on_malformed: OnMalformed,
+    /// How long finished events are kept.
+    pub retain: Duration,
+    /// How long ids are remembered; at least `retain`.
     pub dedupe: Duration,
     pub public_url: Option<Url>,
 }

@@ -312,7 +312,8 @@ impl Bench {
                 .unwrap();
         let what =
             What::Operated { actor: "ops".to_owned(), action: "replay".to_owned(), note: None };
-        let change = Change { entry: Entry { at: self.clock.now(), what }, transition, terms: Vec::new() };
+        let change =
+            Change { entry: Entry { at: self.clock.now(), what }, transition, terms: Vec::new() };
         let operation = Operation { delivery: id.clone(), version: state.version, change };
         assert!(matches!(self.store.operate(operation).await.unwrap(), Operated::Done(_)));
     }

@@ -286,7 +286,8 @@ impl Owner<'_> {
 
     /// Writes a change down, durable on return. A store that refuses for now is asked again: the change must not be lost.
     async fn record(&mut self, what: What, transition: Transition) -> Result<(), Halt> {
-        let change = Change { entry: Entry { at: self.now(), what }, transition, terms: Vec::new() };
+        let change =
+            Change { entry: Entry { at: self.now(), what }, transition, terms: Vec::new() };
         let Shared { deps, .. } = self.shared;
         loop {
             let recorded = deps.store.record(

@@ -141,14 +141,14 @@ pub(crate) fn rows_text(shelf: &Shelf) -> Vec<u8> {
                 .collect(),
         })
         .collect();
-    let rows =
-        (&shelf.events, shelf.all_deliveries(), repeats, &shelf.audits, shelf.newest_s);
+    let rows = (&shelf.events, shelf.all_deliveries(), repeats, &shelf.audits, shelf.newest_s);
     postcard::to_stdvec(&rows).expect("a growing buffer takes all; no shape here refuses")
 }
 
 pub(crate) fn rows_of(text: &[u8]) -> Option<Shelf> {
     type Rows = (Vec<EventRow>, Vec<DeliveryRow>, Vec<StoredRepeats>, Vec<AuditRow>, u32);
-    let (mut events, mut deliveries, repeats, audits, newest_s): Rows = postcard::from_bytes(text).ok()?;
+    let (mut events, mut deliveries, repeats, audits, newest_s): Rows =
+        postcard::from_bytes(text).ok()?;
     events.shrink_to_fit();
     deliveries.shrink_to_fit();
     let repeats = repeats.into_iter().map(|stored| {

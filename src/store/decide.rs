@@ -5,9 +5,7 @@ pub(crate) mod retention;
 
 use std::sync::Arc;
 
-use super::fact::{
-    Accepted, Changed, EventFact, Fact, Planned, ReadFacts, Routed, RoutedDelivery,
-};
+use super::fact::{Accepted, Changed, EventFact, Fact, Planned, ReadFacts, Routed, RoutedDelivery};
 use super::state::rows::EventKey;
 use super::state::{State, merge};
 use super::{
@@ -360,8 +358,7 @@ pub(crate) fn operate(
 
 /// What the event may be searched by leaves the change: only its hashes are written.
 fn hashed(state: &State, delivery: &DeliveryId, change: Change) -> (Change, Vec<u64>) {
-    let hash =
-        |term: &Term| state.hashing.field(&delivery.route, &term.field, &term.value);
+    let hash = |term: &Term| state.hashing.field(&delivery.route, &term.field, &term.value);
     let mut terms: Vec<u64> = change.terms.iter().take(TERMS_MAX).map(hash).collect();
     terms.sort_unstable();
     terms.dedup();
@@ -412,12 +409,7 @@ pub(crate) fn route(
     let ids = routed.iter().map(|delivery| DeliveryId { uid, route: route_of(delivery) }).collect();
     let facts = match routed.is_empty() {
         true => Vec::new(),
-        false => vec![Fact::Routed(Box::new(Routed {
-            uid,
-            accepted,
-            entry,
-            deliveries: routed,
-        }))],
+        false => vec![Fact::Routed(Box::new(Routed { uid, accepted, entry, deliveries: routed }))],
     };
     Ok(Decision::of(facts, ids))
 }

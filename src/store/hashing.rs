@@ -43,7 +43,9 @@ impl Subject {
         }
         match identity {
             Identity::Id { id, body: None } => subject.part("id").part(id),
-            Identity::Id { id, body: Some(body) } => subject.part("id and body").part(id).part(body),
+            Identity::Id { id, body: Some(body) } => {
+                subject.part("id and body").part(id).part(body)
+            }
             Identity::SameAs(value) => subject.part("same_as").part(value),
         }
     }

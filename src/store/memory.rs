@@ -14,8 +14,8 @@ use super::state::due::Held;
 use super::state::{Moment, State};
 use super::view::{self, Outline, Peek, ReadPages};
 use super::{
-    Acceptance, Budget, CauseCount, Change, Claim, Durability, EventView, Fence, NewDelivery, NewEvent,
-    Operated, Operation, Page, Query, Readiness, Recorded, Store, StoreError, Summary,
+    Acceptance, Budget, CauseCount, Change, Claim, Durability, EventView, Fence, NewDelivery,
+    NewEvent, Operated, Operation, Page, Query, Readiness, Recorded, Store, StoreError, Summary,
 };
 use crate::delivery::state::Entry;
 use crate::name::{DeliveryId, RevisionHash, SourceName, Uid};

@@ -18,6 +18,7 @@ pub mod journal;
 mod keys;
 pub mod memory;
 mod page;
+pub mod sled;
 mod state;
 mod view;
 mod wait;
@@ -335,6 +336,8 @@ pub struct Summary {
     pub failed: u64,
     /// Due time of the oldest queued delivery that is due.
     pub oldest_due_at: Option<Timestamp>,
+    /// Times that pages of the index had to be derived anew since the start, because they were missing or wrong.
+    pub pages_rebuilt: u64,
     /// Accepting is possible: there is room and the writer lives.
     pub ready: Readiness,
 }

@@ -228,9 +228,8 @@ impl Derivation {
         let keys = keys.map(|page| page.iter().flat_map(key_bytes).collect());
         let sealed = |kind, bodies: Vec<Vec<u8>>| {
             let group = group(segment, kind);
-            let page = |(body, sequence): (&Vec<u8>, u32)| {
-                seal(PageId { group, sequence }, origin, body)
-            };
+            let page =
+                |(body, sequence): (&Vec<u8>, u32)| seal(PageId { group, sequence }, origin, body);
             (group, bodies.iter().zip(0..).map(page).collect::<Vec<Bytes>>())
         };
         let groups = vec![
@@ -441,7 +440,8 @@ mod tests {
         }
         let pages = bodies(&derived, PageKind::Identities);
         assert_eq!(pages.len(), derived.contents.identities as usize);
-        let rows: Vec<u32> = pages.iter().flat_map(|body| identities_of(body)).map(|it| it.1).collect();
+        let rows: Vec<u32> =
+            pages.iter().flat_map(|body| identities_of(body)).map(|it| it.1).collect();
         assert_eq!(rows, (0..3000).collect::<Vec<_>>());
     }
 

@@ -414,8 +414,7 @@ impl State {
         let event_id = &envelope.event_id;
         for delivery in &routed.deliveries {
             let id = DeliveryId { uid: routed.uid, route: delivery.planned.route.clone() };
-            let mut state =
-                first_state(routed.uid, event_id, &delivery.planned, routed.entry.at);
+            let mut state = first_state(routed.uid, event_id, &delivery.planned, routed.entry.at);
             match self.slot(&id) {
                 None => self.begin(key, state, at, number, routed.entry.at, None, now)?,
                 Some(slot) if self.delivery(slot).version() + 1 == delivery.version => {
@@ -432,11 +431,7 @@ impl State {
 
     /// A fact about what is not known. Where segments are gone, what was accepted there is finished and forgotten.
     fn unknown(&self, what: impl FnOnce() -> String) -> Result<(), StoreError> {
-        if self.has_gaps || self.retired > 0 {
-            Ok(())
-        } else {
-            Err(StoreError::Corrupt(what()))
-        }
+        if self.has_gaps || self.retired > 0 { Ok(()) } else { Err(StoreError::Corrupt(what())) }
     }
 
     fn wake_all(&mut self, woken: Vec<DeliveryId>, at: Timestamp, number: u64, now: Moment) {
@@ -744,8 +739,7 @@ impl State {
                 ))),
             };
         }
-        let Some(slot) = self.slot(&DeliveryId { uid: row.uid, route: claim.route.clone() })
-        else {
+        let Some(slot) = self.slot(&DeliveryId { uid: row.uid, route: claim.route.clone() }) else {
             return Ok(None);
         };
         let state = self.load_state(slot, facts)?;

@@ -8,8 +8,8 @@ use super::page::{About, Place};
 use super::state::rows::{DeliveryRow, EventKey, EventRow, Repeats, RowKind, seconds};
 use super::state::{Moment, State, first_state, merge};
 use super::{
-    Budget, CauseCount, ConflictView, DeliveryView, EventStatus, EventSummary, EventView, Page, Query,
-    StoreError, Summary,
+    Budget, CauseCount, ConflictView, DeliveryView, EventStatus, EventSummary, EventView, Page,
+    Query, StoreError, Summary,
 };
 use crate::delivery::state::{DeliveryState, Entry, Status};
 use crate::name::{RouteName, SourceName, Uid};
@@ -319,7 +319,8 @@ fn scan(state: &State, query: &Query, after: Option<EventKey>, budget: Budget) -
     };
     let (first, most) = (EventKey { segment: 0, index: 0 }, u32::MAX);
     if query.oldest_first {
-        let from = after.map_or(first, |key| EventKey { index: key.index.saturating_add(1), ..key });
+        let from =
+            after.map_or(first, |key| EventKey { index: key.index.saturating_add(1), ..key });
         for (&segment, shelf) in state.shelves().range(from.segment..) {
             let start = if segment == from.segment { from.index } else { 0 };
             for index in start..shelf.events.len() as u32 {
@@ -460,7 +461,8 @@ fn list_by_term(
         }
         // A fact stands after its event: what is in this segment or later is complete now. From the oldest on, all must
         // be known first.
-        let complete = |key: &EventKey| segment == 0 || (!query.oldest_first && key.segment >= segment);
+        let complete =
+            |key: &EventKey| segment == 0 || (!query.oldest_first && key.segment >= segment);
         loop {
             let next = if query.oldest_first { hits.first() } else { hits.last() };
             let Some(key) = next.copied().filter(complete) else { break };
@@ -574,6 +576,7 @@ pub(crate) fn summary(state: &State, now: Moment) -> Summary {
         processing: counts.held,
         failed: counts.review,
         oldest_due_at: state.oldest_due_at(now),
+        pages_rebuilt: 0,
         ready: super::Readiness::Ready,
     }
 }

@@ -42,6 +42,7 @@ pub struct Metrics {
     backlog_age: Gauge<f64, AtomicU64>,
     calls_in_flight: Gauge,
     store_ready: Gauge,
+    pages_rebuilt: Gauge,
     ack: Histogram,
 }
 
@@ -116,6 +117,8 @@ pub struct Backlog {
     /// Since the oldest due delivery became due.
     pub oldest_due: Duration,
     pub ready: bool,
+    /// See `index_pages_rebuilt`.
+    pub pages_rebuilt: u64,
 }
 
 impl Default for Metrics {
@@ -144,6 +147,7 @@ impl Metrics {
             backlog_age: Gauge::default(),
             calls_in_flight: Gauge::<i64, AtomicI64>::default(),
             store_ready: Gauge::default(),
+            pages_rebuilt: Gauge::default(),
             ack: Histogram::new(ACK_BUCKETS),
         };
         metrics.register();
@@ -182,6 +186,9 @@ impl Metrics {
         registry.register("calls_in_flight", in_flight, self.calls_in_flight.clone());
         let ready = "1 while the store takes new events";
         registry.register("store_ready", ready, self.store_ready.clone());
+        let pages =
+            "Pages of the index that were missing or wrong and were derived anew, since the start";
+        registry.register("index_pages_rebuilt", pages, self.pages_rebuilt.clone());
         let ack = "Time from a request's first byte to its acknowledgement";
         registry.register_with_unit("ack_latency", ack, Unit::Seconds, self.ack.clone());
     }
@@ -263,6 +270,7 @@ impl Metrics {
         self.events_stored.set(gauge(backlog.events));
         self.backlog_age.set(backlog.oldest_due.as_secs_f64());
         self.store_ready.set(i64::from(backlog.ready));
+        self.pages_rebuilt.set(gauge(backlog.pages_rebuilt));
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("writing to a String does not fail");
         text

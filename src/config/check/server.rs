@@ -12,6 +12,8 @@ use crate::diag::code::Code;
 use crate::diag::suggest;
 use crate::syntax::Node;
 
+const AUDIT_RETAIN: Duration = Duration::from_secs(400 * 24 * 3600);
+
 impl Checker {
     pub(super) fn server(&mut self, node: Option<&Node>) -> (Option<Server>, destination::Known) {
         let destinations = self.destinations(node.and_then(|node| node.get("destinations")));
@@ -65,6 +67,10 @@ impl Checker {
                 workers: workers.unwrap_or(defaults.workers),
                 limits: limits?,
                 egress_allow,
+                audit_retain: node
+                    .get("audit")
+                    .and_then(|audit| duration(audit, "retain"))
+                    .unwrap_or(AUDIT_RETAIN),
             })
         };
         (server().filter(|_| !faulty), destinations)
@@ -88,6 +94,7 @@ impl Checker {
                 min_free_disk_bytes: 512 << 20,
             },
             egress_allow: Vec::new(),
+            audit_retain: AUDIT_RETAIN,
         }
     }
 

@@ -20,7 +20,8 @@ use crate::name::SourceName;
 use crate::syntax::Node;
 
 const MAX_BODY_BYTES: usize = 1 << 20;
-const DEDUPE: Duration = Duration::from_secs(30 * 24 * 3600);
+const RETAIN: Duration = Duration::from_secs(30 * 24 * 3600);
+const DEDUPE: Duration = RETAIN;
 
 /// What the rest of a load knows of a source, even where it did not compile.
 #[derive(Debug)]
@@ -203,7 +204,8 @@ impl Checker {
             Some(url) => self.url(url),
             None => None,
         };
-        let dedupe = duration(node, "dedupe").unwrap_or(DEDUPE);
+        let retain = duration(node, "retain").unwrap_or(RETAIN);
+        let dedupe = duration(node, "dedupe").unwrap_or(DEDUPE).max(retain);
         if let Some(preset) = preset
             && let Some(span) = provider::retry_span(preset)
             && span > dedupe
@@ -266,6 +268,7 @@ impl Checker {
             max_body_bytes,
             respond: respond?,
             on_malformed,
+            retain,
             dedupe,
             public_url,
         })

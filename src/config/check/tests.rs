@@ -181,13 +181,12 @@ fn not_built_yet() {
         );
     }
     check_source(
-        "{ path: /r, verify: { none: x }, event: { id: $.id, split: $.a }, body: jwt, reconcile: {}, retain: 3d, allow_ips: [], rate_limit: 1/s }",
+        "{ path: /r, verify: { none: x }, event: { id: $.id, split: $.a }, body: jwt, reconcile: {}, allow_ips: [], rate_limit: 1/s }",
         &[
             "R050 nobody checks who sends here | x",
             "R016 `split` is part of the language, but this version does not carry it out | split",
             "R016 `jwt` as `body` is part of the language, but this version does not carry it out | jwt",
             "R016 `reconcile` is part of the language, but this version does not carry it out | reconcile",
-            "R016 `retain` is part of the language, but this version does not carry it out | retain",
             "R016 `allow_ips` is part of the language, but this version does not carry it out | allow_ips",
             "R016 `rate_limit` is part of the language, but this version does not carry it out | rate_limit",
         ],

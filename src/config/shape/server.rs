@@ -13,6 +13,7 @@ pub static CONFIG: Mapping = Mapping {
         key("workers", Shape::Count(1, 10_000), "Calls in flight at once.").default("64"),
         key("limits", Shape::Mapping(&LIMITS), "Bounds past which work is refused, not absorbed."),
         key("egress", Shape::Mapping(&EGRESS), "Where calls may go."),
+        key("audit", Shape::Mapping(&AUDIT), "The record of what operators did."),
         key("destinations", Shape::Names(&DESTINATIONS), "Downstream APIs by name."),
         later("tls"),
         later("trusted_proxies"),
@@ -20,7 +21,6 @@ pub static CONFIG: Mapping = Mapping {
         later("notify"),
         later("encrypt"),
         later("redact"),
-        later("audit"),
         later("otlp"),
     ],
     one_of: &[],
@@ -67,6 +67,17 @@ static LIMITS: Mapping = Mapping {
         key("min_free_disk", Shape::Size, "Less free space answers 503.").default("512MiB"),
         later("split"),
     ],
+    one_of: &[],
+};
+
+static AUDIT: Mapping = Mapping {
+    name: "`audit`",
+    keys: &[key(
+        "retain",
+        Shape::Duration,
+        "How long what operators did is kept, also of events that are gone.",
+    )
+    .default("400d")],
     one_of: &[],
 };
 

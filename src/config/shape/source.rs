@@ -157,10 +157,12 @@ macro_rules! source_keys {
         key("respond", Shape::Mapping(&RESPOND), "The answer on acceptance and on a duplicate.").default("200, empty"),
         key("on_malformed", Shape::Word(&[word("review", "kept and shown to a person: it is authentic"), word("reject", "the sender gets 400")]), "What to do with a body that cannot be read.").default("review"),
         key("public_url", Shape::Text, "The URL as the provider knows it, for schemes that sign it.").default("`public_url` of router.yaml and the path"),
-        key("dedupe", Shape::Duration, "How long ids are remembered.").default("30d"),
+        key("retain", Shape::Duration, "How long finished events keep their payload; what is in review stays.")
+            .default("30d"),
+        key("dedupe", Shape::Duration, "How long ids and explicit idempotency keys are remembered after that they were finished; at least `retain`.")
+            .default("30d"),
         later("allow_ips"),
         later("rate_limit"),
-        later("retain"),
         later("reconcile"),
         later("handshake"),
         later("split"),

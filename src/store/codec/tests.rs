@@ -119,13 +119,7 @@ fn requested() -> Fact {
     }
     let previous = Position { segment: 1, offset: 2, index: 3 };
     let delivery = delivery(7, "ship");
-    Fact::Changed(Box::new(Changed {
-        delivery,
-        version: 5,
-        previous,
-        change,
-        terms: Vec::new(),
-    }))
+    Fact::Changed(Box::new(Changed { delivery, version: 5, previous, change, terms: Vec::new() }))
 }
 
 fn encoded(facts: &[Fact]) -> Vec<u8> {
@@ -176,10 +170,7 @@ fn an_unknown_kind_and_a_later_version_are_told_apart_from_damage() {
         decode_all(&[200, 1, 0, 0, 0, 0]),
         Err(DecodeError::Newer { kind: 200, version: 1 })
     );
-    assert_eq!(
-        decode_all(&[13, 2, 0, 0, 0, 0]),
-        Err(DecodeError::Newer { kind: 13, version: 2 })
-    );
+    assert_eq!(decode_all(&[13, 2, 0, 0, 0, 0]), Err(DecodeError::Newer { kind: 13, version: 2 }));
     assert_eq!(decode_all(&[13, 1, 0, 0]), Err(DecodeError::Short));
     let broken = decode_all(&[12, 1, 2, 0, 0, 0, 1, 1]);
     assert!(matches!(broken, Err(DecodeError::Broken { kind: 12, .. })));

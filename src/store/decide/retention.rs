@@ -11,12 +11,11 @@ use super::Decision;
 use crate::delivery::state::{Entry, Status, What};
 use crate::name::SourceName;
 use crate::store::fact::{
-    Audited, CarriedConflict, CarriedDelivery, Fact, ReadFacts, Remembered, RememberedKey,
-    Snapshot,
+    Audited, CarriedConflict, CarriedDelivery, Fact, ReadFacts, Remembered, RememberedKey, Snapshot,
 };
-use crate::store::state::rows::{EventKey, RowKind, Shelf, seconds};
 use crate::store::hashing::Hashing;
 use crate::store::state::State;
+use crate::store::state::rows::{EventKey, RowKind, Shelf, seconds};
 use crate::store::view::Outline;
 use crate::store::{EventView, Retention, SourceRetention, StoreError, keys};
 
@@ -74,11 +73,7 @@ pub(crate) fn fates(
                 }
                 // Whether somebody operated on it is seen when it is read.
                 let audited = !passed(since, retention.audit, now) && !deliveries.is_empty();
-                if audited || !passed(since, dedupe, now) {
-                    Fate::IsRemembered
-                } else {
-                    Fate::Goes
-                }
+                if audited || !passed(since, dedupe, now) { Fate::IsRemembered } else { Fate::Goes }
             }
         }
     };
@@ -170,7 +165,8 @@ pub(crate) fn remembered(
         })));
     }
     for delivery in &view.deliveries {
-        let acts = delivery.entries.iter().filter(|entry| operated_after(entry, outlived.audit_after));
+        let acts =
+            delivery.entries.iter().filter(|entry| operated_after(entry, outlived.audit_after));
         left.extend(acts.map(|entry| {
             Fact::Audited(Box::new(Audited {
                 uid: envelope.uid,
@@ -200,11 +196,7 @@ pub(crate) fn carry(state: &State, moving: Vec<Moving>, also: Vec<Fact>) -> Deci
 }
 
 /// The segment goes, if all that stands in it may go: `going` names the rows with what they were when that was decided.
-pub(crate) fn retire(
-    state: &State,
-    segment: u32,
-    going: &BTreeMap<u32, u64>,
-) -> Decision<bool> {
+pub(crate) fn retire(state: &State, segment: u32, going: &BTreeMap<u32, u64>) -> Decision<bool> {
     let may_go = |index: u32| {
         let key = EventKey { segment, index };
         state.row(key).is_none_or(|row| row.kind == RowKind::Gone)

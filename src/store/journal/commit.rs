@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
+use self::compact::{Expiry, Pass};
 use super::JournalOptions;
 use super::recovery::{self, OpenError};
 use super::sealed::Sealed;
 use super::segment::{self, Segments};
-use self::compact::{Expiry, Pass};
 use super::writer::{Ack, Commit, Queues, Request, Step, Writer};
 use crate::name::RevisionHash;
 use crate::store::checkpoint::Mark;

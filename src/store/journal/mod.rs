@@ -306,6 +306,7 @@ impl Store for JournalStore {
         Box::pin(async move {
             let now = super::wait::moment(&*self.world.clock);
             let mut summary = self.shared.peek(|state| view::summary(state, now));
+            summary.pages_rebuilt = self.shared.sealed().mended();
             summary.ready = match self.shared.refusing_new() {
                 None => match self.shared.sealed().broken() {
                     None => Readiness::Ready,

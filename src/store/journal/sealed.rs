@@ -17,10 +17,10 @@ use crate::store::fact::{Fact, Position, ReadFacts, envelope_at};
 use crate::store::hashing::Hashing;
 use crate::store::index::{Group, Index, IndexError, PageId, PageKind};
 use crate::store::page::{self, About, Contents, Derivation, Derived, Place, Summary};
+use crate::store::state::Moment;
 use crate::store::state::State;
 use crate::store::state::frozen::{Frozen, KnownBy};
 use crate::store::state::rows::Shelves;
-use crate::store::state::Moment;
 use crate::store::view::ReadPages;
 
 pub(super) struct Sealed {

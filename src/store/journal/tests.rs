@@ -22,11 +22,11 @@ use crate::store::fixtures::{
     UnreliableIndex, attempted, delivery, event, ignored, intended, no_index, put_off, replay,
     start, world,
 };
+use crate::store::view::Peek;
 use crate::store::{
     Acceptance, Budget, Change, Claim, Durability, EventView, NewEvent, Operated, Query, Readiness,
     Recorded, Store, StoreError,
 };
-use crate::store::view::Peek;
 use crate::world::disk::{Cut, Disk, DiskFile, Fault, FaultKind, FolderDisk, MemoryDisk};
 
 fn small() -> JournalOptions {

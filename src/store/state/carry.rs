@@ -176,8 +176,10 @@ impl State {
 
     /// Changes with everything that happens to the event.
     pub(crate) fn stamp(&self, key: EventKey) -> u64 {
-        let versions: u64 = self.deliveries(key).iter().map(|delivery| delivery.version() + 1).sum();
-        let repeats = self.repeats(key).map_or(0, |repeats| repeats.duplicates + repeats.conflict_count);
+        let versions: u64 =
+            self.deliveries(key).iter().map(|delivery| delivery.version() + 1).sum();
+        let repeats =
+            self.repeats(key).map_or(0, |repeats| repeats.duplicates + repeats.conflict_count);
         versions + repeats
     }
 

@@ -219,7 +219,8 @@ impl Shelf {
         audits: Vec<AuditRow>,
         newest_s: u32,
     ) -> Option<Self> {
-        let whole = |row: &EventRow| row.first as usize + usize::from(row.count) <= deliveries.len();
+        let whole =
+            |row: &EventRow| row.first as usize + usize::from(row.count) <= deliveries.len();
         if !events.iter().all(whole) {
             return None;
         }

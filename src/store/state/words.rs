@@ -34,8 +34,7 @@ impl Words {
     pub(crate) fn take_bounded(&mut self, text: &str) -> Option<u16> {
         const WORDS_MAX: usize = 10_000;
         let known = self.numbers.get(text).copied();
-        let number =
-            known.or_else(|| (self.texts.len() < WORDS_MAX).then(|| self.take(text)))?;
+        let number = known.or_else(|| (self.texts.len() < WORDS_MAX).then(|| self.take(text)))?;
         u16::try_from(number).ok()
     }
 

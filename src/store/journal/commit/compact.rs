@@ -14,9 +14,9 @@ use super::super::writer::{Reply, Request};
 use super::{Shared, Turn};
 use crate::store::decide::retention::{self, Fate, Moving, Outlived};
 use crate::store::fact::{Fact, Position};
-use crate::store::state::{Moment, State};
 use crate::store::state::identities::SHARDS;
 use crate::store::state::rows::{EventKey, RowKind, Shelf, seconds};
+use crate::store::state::{Moment, State};
 use crate::store::view::{Outline, Peek};
 use crate::store::wait::moment;
 use crate::store::{EventView, Retention, StoreError};
@@ -279,7 +279,7 @@ impl Pass {
                 }
             }
         }
-        let event_bytes = if stored == 0 { 0 } else { end / stored };
+        let event_bytes = end.checked_div(stored).unwrap_or(0);
         let cost = cost * event_bytes + remembered * REMEMBERED_BYTES;
         let worth_it = cost <= end / 2 && young < stored.max(1);
         let newest = u64::from(self.shelf.newest_s);
