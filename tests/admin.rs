@@ -68,6 +68,7 @@ fn live(routes: Vec<Route>, tokens: &[(&str, Role)]) -> Live {
             min_free_disk_bytes: 0,
         },
         egress_allow: Vec::new(),
+        audit_retain: Duration::from_secs(1),
     };
     let routes = routes.into_iter().map(|route| (route.name.clone(), Arc::new(route))).collect();
     let set = RouteSet {
@@ -191,6 +192,7 @@ impl Bench {
                 steps: if charged { vec![charge, ship] } else { vec![ship] },
                 revision: None,
             },
+            terms: Vec::new(),
         };
         let (id, version) = (claim.state.id.clone(), claim.state.version);
         let recorded =
