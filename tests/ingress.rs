@@ -87,6 +87,7 @@ fn source(name: &str, path: &str) -> Source {
         max_body_bytes: MAX_BODY,
         respond: Respond { status: StatusCode::OK, headers: HeaderMap::new(), body: Bytes::new() },
         on_malformed: OnMalformed::Review,
+        retain: Duration::from_secs(60),
         dedupe: Duration::from_secs(3600),
         public_url: None,
     }
@@ -126,6 +127,7 @@ fn live(sources: Vec<Source>, limits: Limits) -> Arc<Live> {
             workers: 1,
             limits,
             egress_allow: Vec::new(),
+            audit_retain: Duration::from_secs(60),
         },
         sources: sources
             .into_iter()
