@@ -1,5 +1,6 @@
 //! The journal under power cuts, kills, damage and full disks. Runs are made from a seed, which a failure prints.
 
+mod doctor;
 mod pages;
 
 use std::collections::BTreeMap;
