@@ -82,7 +82,7 @@ impl<'a> Pass<'a> {
                 pass.gaps.push((expected, number - 1));
                 pass.replay.state.has_gaps = true;
             }
-            pass.segment(number, expected == number, absent.contains(&number), &all, &claimed)?;
+            pass.segment(number, expected == number, absent.contains(&number), there, &claimed)?;
             if pass.broken {
                 break;
             }
@@ -109,7 +109,7 @@ impl<'a> Pass<'a> {
         number: u64,
         follows: bool,
         absent: bool,
-        all: &BTreeSet<u64>,
+        there: &BTreeSet<u64>,
         claimed: &Option<Claimed>,
     ) -> Result<(), OpenError> {
         let bytes = match absent {
@@ -119,10 +119,11 @@ impl<'a> Pass<'a> {
                 bytes.map_err(self.patient.io(format!("read segment {number}")))?
             }
         };
+        let open_ended = !there.contains(&(number + 1));
         let known = OnceCell::new();
-        let after = || *known.get_or_init(|| self.first_after(number, all));
+        let after = || *known.get_or_init(|| self.first_after(number, there));
         let expected = self.replay.expected(number, follows);
-        let salvaged = salvage::look(&bytes, expected, &after, absent);
+        let salvaged = salvage::look(&bytes, expected, &after, (absent, open_ended));
         let place = self.patient.disk.place();
         let salvaged = salvaged.map_err(|why| OpenError::Newer { place, segment: number, why })?;
         let image = match salvaged.patches.is_empty() {
@@ -172,8 +173,8 @@ impl<'a> Pass<'a> {
     }
 
     /// Number of the first fact that a later segment shows.
-    fn first_after(&self, number: u64, all: &BTreeSet<u64>) -> Option<u64> {
-        all.range(number + 1..).find_map(|&later| {
+    fn first_after(&self, number: u64, there: &BTreeSet<u64>) -> Option<u64> {
+        there.range(number + 1..).find_map(|&later| {
             let of_it = |batch: &[u8], at| match format::batch_at(batch, at) {
                 Found::Batch(header, _) if header.segment == later => Some(header.first),
                 Found::Batch(..) | Found::Newer(_) | Found::Nothing => None,
@@ -446,7 +447,7 @@ impl<'a> Pass<'a> {
         }
         loss.events = events.into_values().collect();
         let Some((&segment, holes)) = self.holes.last_key_value() else { return };
-        let offset = holes.last().map_or(0, |hole| hole.place.start);
+        let offset = holes.last().map_or(0, |hole| hole.place.end);
         let last_hole = (segment, offset as u64);
         for (&segment, shelf) in state.shelves() {
             for (row, index) in shelf.events.iter().zip(0..) {

@@ -71,6 +71,12 @@ fn worked() -> (MemoryDisk, Arc<MemoryIndex>) {
     (disk.after_kill(), index)
 }
 
+/// Segments in which something stands.
+fn written(disk: &MemoryDisk) -> Vec<String> {
+    let names = segments(disk).into_iter();
+    names.filter(|name| used_bytes(disk, name) > 0).collect()
+}
+
 fn view(store: &JournalStore, number: u128) -> Option<EventView> {
     store.event(Uid(Uuid::from_u128(number))).now_or_never().unwrap().unwrap()
 }
@@ -127,7 +133,7 @@ fn a_sound_folder_is_clean_and_so_is_an_empty_one() {
 #[test]
 fn wherever_a_bit_flips_it_is_named_and_the_repair_keeps_all_else() {
     let (disk, index) = worked();
-    let names = segments(&disk);
+    let names = written(&disk);
     let mut random = StdRng::seed_from_u64(11);
     let (mut kept, mut gaps) = (0, 0);
     for round in 0..80 {
@@ -158,7 +164,7 @@ fn wherever_a_bit_flips_it_is_named_and_the_repair_keeps_all_else() {
 #[test]
 fn several_places_and_whole_stretches_may_be_gone() {
     let (disk, index) = worked();
-    let names = segments(&disk);
+    let names = written(&disk);
     let mut random = StdRng::seed_from_u64(5);
     for round in 0..40 {
         let damaged = disk.after_kill();
@@ -187,7 +193,7 @@ fn several_places_and_whole_stretches_may_be_gone() {
 #[test]
 fn a_missing_segment_is_named_and_a_place_is_made_for_what_is_lost() {
     let (disk, index) = worked();
-    for gone in 1..segments(&disk).len() as u64 {
+    for gone in 1..written(&disk).len() as u64 {
         let damaged = disk.after_kill();
         damaged.remove(&segment::name(gone)).unwrap();
         let missing = driven(&damaged.after_kill(), small()).map(drop).unwrap_err();
@@ -376,4 +382,16 @@ fn a_repair_that_is_cut_off_anywhere_can_be_made_again() {
             check_opens(&disk, &report, &context);
         }
     });
+}
+
+/// What a start goes on from must count as the journal does, or the next start without an index cannot read it.
+#[test]
+fn an_index_that_is_lost_after_a_clean_end_and_another_start_costs_nothing() {
+    let (disk, index) = worked();
+    let store = open(&disk, &index);
+    work(&store, 40, 45);
+    close(&store);
+    drop(store);
+    let store = open(&disk.after_kill(), &Arc::default());
+    assert_eq!(store.summary().now_or_never().unwrap().events, 44);
 }
