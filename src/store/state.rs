@@ -70,7 +70,7 @@ pub(crate) struct Cell {
 
 /// What is kept of a segment that has no pages yet.
 #[derive(Default)]
-struct Open {
+pub(crate) struct Open {
     /// For each event in it, the number of its fact.
     numbers: Vec<u64>,
     /// Search terms, with the event that has each.
@@ -754,12 +754,12 @@ impl State {
         Some(open.terms.range((term, least)..=(term, most)).map(|(_, key)| *key).collect())
     }
 
-    /// Forgets of a full segment what stands on its pages now.
-    pub(crate) fn shelve(&mut self, segment: u32) {
-        self.open.remove(&segment);
+    /// Forgets of a full segment what stands on its pages now. The answer is to be dropped where nobody waits for it.
+    pub(crate) fn shelve(&mut self, segment: u32) -> Option<Open> {
         if let Some(shelf) = self.shelves.get_mut(&segment) {
             Arc::make_mut(shelf).shrink();
         }
+        self.open.remove(&segment)
     }
 }
 

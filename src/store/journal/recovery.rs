@@ -254,7 +254,7 @@ impl Walk<'_> {
         if offset > 0 {
             // What the index does not take is derived again when it is asked for.
             drop(self.sealed.put(derivation, number, offset as u64));
-            self.state.shelve(number as u32);
+            drop(self.state.shelve(number as u32));
         }
         let tail = bytes.get(offset..).unwrap_or_default();
         if format::is_blank(tail) {
