@@ -3,6 +3,7 @@
 //! writes nothing, reads no clock, and does not know whether a fact is durable yet.
 
 mod carry;
+pub(crate) mod damage;
 pub(crate) mod due;
 pub(crate) mod frozen;
 pub(crate) mod identities;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 
+use self::damage::Damage;
 use self::identities::Identities;
 use self::rows::{
     DeliveryRow, EventKey, EventRow, KeptConflict, NewRow, Repeats, RowKind, Shelf, Shelves, Slot,
@@ -134,6 +136,8 @@ pub(crate) struct State {
     pub(crate) retired: u64,
     /// Segments that are gone, and may still be named by identities.
     forgotten: Vec<u32>,
+    /// What a repair said is gone.
+    pub(crate) damage: Damage,
     /// Segments are missing, which must turn out to be retired.
     pub(crate) has_gaps: bool,
     pub(crate) epoch: u64,
@@ -176,6 +180,7 @@ impl State {
             cells: BTreeMap::new(),
             retired: 0,
             forgotten: Vec::new(),
+            damage: Damage::default(),
             has_gaps: false,
             epoch: 0,
             next: 0,
@@ -192,7 +197,7 @@ impl State {
         now: Moment,
         facts: &dyn ReadFacts,
     ) -> Result<(), StoreError> {
-        self.next = number + 1;
+        self.next = number + fact.numbers();
         self.newest = fact.time().map_or(self.newest, |time| time.max(self.newest));
         let newest_s = seconds(self.newest);
         self.shelf_mut(segment_of(at)?).newest_s = newest_s;
@@ -232,6 +237,7 @@ impl State {
             }
             Fact::Opened { epoch } => self.epoch = *epoch,
             Fact::Closed => {}
+            Fact::Lost { .. } => self.damage.note(at.segment),
         }
         Ok(())
     }
@@ -364,13 +370,19 @@ impl State {
     ) -> Result<(), StoreError> {
         let id = &changed.delivery;
         let Some(slot) = self.slot(id) else {
+            if self.damage.has_lost(id) || self.is_lost(changed.previous, facts) {
+                self.damage.lose(id.clone());
+                return Ok(());
+            }
             return self.unknown(|| format!("{at}: no delivery {id} was begun"));
         };
         let version = self.delivery(slot).version();
         if changed.version <= version {
             return Ok(());
         }
-        if changed.version != version + 1 {
+        if self.is_cut_off(slot, changed.previous, facts) {
+            self.open_gap(slot, changed.version, changed.previous, facts);
+        } else if changed.version != version + 1 {
             return Err(StoreError::Corrupt(format!(
                 "{at}: version {} of {id} follows version {version}",
                 changed.version,
@@ -383,7 +395,10 @@ impl State {
         let decided_at = changed.change.entry.at;
         let (mut state, held) = self.take_state(slot, facts)?;
         self.keys.leave(&state);
+        // Where facts between were lost.
+        state.version = changed.version - 1;
         merge(&mut state, &changed.change.transition);
+        self.damage.go_on(slot, &mut state, changed);
         let woken = self.keys.enter(&state, &changed.change);
         self.release(&mut state, decided_at);
         self.put_state(slot, state, at, number, decided_at, held, now)?;
@@ -407,6 +422,14 @@ impl State {
         facts: &dyn ReadFacts,
     ) -> Result<(), StoreError> {
         let Some(key) = self.event_key(routed.uid) else {
+            let ids = routed.deliveries.iter().map(|delivery| DeliveryId {
+                uid: routed.uid,
+                route: delivery.planned.route.clone(),
+            });
+            if self.is_lost(routed.accepted, facts) {
+                ids.for_each(|id| self.damage.lose(id));
+                return Ok(());
+            }
             return self.unknown(|| format!("{at}: no event {} was accepted", routed.uid));
         };
         let envelope = envelope_at(facts, self.position(key))?;
@@ -415,6 +438,14 @@ impl State {
         for delivery in &routed.deliveries {
             let id = DeliveryId { uid: routed.uid, route: delivery.planned.route.clone() };
             let mut state = first_state(routed.uid, event_id, &delivery.planned, routed.entry.at);
+            if let (Some(slot), Some(previous)) = (self.slot(&id), delivery.previous)
+                && delivery.version > self.delivery(slot).version()
+                && self.is_cut_off(slot, previous, facts)
+            {
+                self.open_gap(slot, delivery.version, previous, facts);
+                self.damage.begin_anew(slot, &state, &routed.entry);
+                self.delivery_mut(slot).set_version(delivery.version - 1);
+            }
             match self.slot(&id) {
                 None => self.begin(key, state, at, number, routed.entry.at, None, now)?,
                 Some(slot) if self.delivery(slot).version() + 1 == delivery.version => {
@@ -557,6 +588,9 @@ impl State {
         if let Some(live) = self.live.get(&slot) {
             return Ok(live.state.clone());
         }
+        if let Some(gap) = self.damage.gap(slot) {
+            return Ok(gap.state.clone());
+        }
         let delivery = self.delivery(slot);
         let route = self.route_name(delivery.route);
         let uid = self.row_of(slot.0).uid;
@@ -588,7 +622,7 @@ impl State {
     }
 
     /// The row of a key that was found here under the same hold of the lock.
-    fn row_of(&self, key: EventKey) -> &EventRow {
+    pub(crate) fn row_of(&self, key: EventKey) -> &EventRow {
         self.row(key).expect("keys are given out for rows that are there")
     }
 

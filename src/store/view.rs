@@ -65,13 +65,7 @@ impl Outline {
     pub(crate) fn read_terms(&self, facts: &dyn ReadFacts) -> Result<Vec<u64>, StoreError> {
         let mut terms = Vec::new();
         for (route, last, _) in &self.deliveries {
-            for fact in chain(self.uid, route, *last, facts)? {
-                match &*fact {
-                    Fact::Changed(changed) => terms.extend(&changed.terms),
-                    Fact::Snapshot(snapshot) => terms.extend(&snapshot.terms),
-                    _ => {}
-                }
-            }
+            terms.extend(terms_of(self.uid, route, *last, facts)?);
         }
         terms.sort_unstable();
         terms.dedup();
@@ -142,6 +136,24 @@ fn chain(
         chain.push(fact);
     }
     Ok(chain)
+}
+
+/// The search terms that came with the facts of a delivery.
+pub(crate) fn terms_of(
+    uid: Uid,
+    route: &RouteName,
+    last: Position,
+    facts: &dyn ReadFacts,
+) -> Result<Vec<u64>, StoreError> {
+    let mut terms = Vec::new();
+    for fact in chain(uid, route, last, facts)? {
+        match &*fact {
+            Fact::Changed(changed) => terms.extend(&changed.terms),
+            Fact::Snapshot(snapshot) => terms.extend(&snapshot.terms),
+            _ => {}
+        }
+    }
+    Ok(terms)
 }
 
 /// A delivery as its own facts make it, and its timeline, oldest first. `last` is the newest of them.

@@ -34,7 +34,7 @@ use crate::world::disk::Disk;
 
 /// Prepared segments beyond the active one. New events need one; outcomes may use it.
 const SPARES: usize = 2;
-const KEY: &str = "key";
+pub(super) const KEY: &str = "key";
 const KEY_BYTES: usize = 32;
 /// Of a volume, for a segment and for `min_free_disk`.
 const VOLUME_PART: u64 = 16;
@@ -594,12 +594,18 @@ fn open_key(disk: &dyn Disk, world: &World) -> Result<[u8; 16], OpenError> {
         file.write_at(0, &key).and_then(|()| file.sync_data()).map_err(io)?;
         disk.rename(DRAFT, KEY).and_then(|()| disk.sync_folder()).map_err(io)?;
     }
+    read_key(disk)
+}
+
+/// The half of the key that is for hashing identities; the other is kept for what will be sealed.
+pub(super) fn read_key(disk: &dyn Disk) -> Result<[u8; 16], OpenError> {
+    let place = disk.place();
+    let io = |source| OpenError::Io { place: place.clone(), action: "read the key".into(), source };
     let file = disk.open(KEY).map_err(io)?;
     let mut key = [0; KEY_BYTES + 1];
     if file.read_at(0, &mut key).map_err(io)? != KEY_BYTES {
         return Err(OpenError::NoKey { place });
     }
-    // One half is for hashing identities; the other is kept for what will be sealed.
     let mut half = [0; 16];
     half.copy_from_slice(&key[..16]);
     Ok(half)

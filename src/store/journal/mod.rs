@@ -5,6 +5,8 @@
 mod commit;
 mod format;
 mod recovery;
+mod replay;
+mod salvage;
 mod sealed;
 mod segment;
 #[cfg(test)]

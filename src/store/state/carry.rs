@@ -59,6 +59,7 @@ impl State {
         for ((route, status, cause), index) in rows.into_iter().zip(0..) {
             let slot: Slot = (key, index);
             self.unschedule(slot);
+            self.damage.close(slot);
             if let Some(live) = self.live.remove(&slot) {
                 self.keys.leave(&live.state);
                 if let Some(fence) = live.held {
