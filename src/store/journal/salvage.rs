@@ -188,7 +188,8 @@ fn end_of(
     // What it says of its length is believed where something goes on there, before what senders wrote is searched.
     let head = bytes.get(offset..).unwrap_or_default();
     let claimed = format::claimed(head).filter(|header| header.segment == expected.segment);
-    if let Some(end) = claimed.and_then(|_| format::batch_length(head)).map(|length| offset + length)
+    if let Some(end) =
+        claimed.and_then(|_| format::batch_length(head)).map(|length| offset + length)
         && end <= bytes.len()
     {
         match format::batch_at(bytes, end) {
@@ -225,8 +226,7 @@ fn frames(bytes: &[u8], from: usize, to: usize) -> Vec<Frame> {
         }
         // Its length may be whole; only where it is not, what senders wrote is searched.
         let claimed = format::frame_length(&bytes[at..]).and_then(|length| at.checked_add(length));
-        let claimed =
-            claimed.filter(|end| *end == bytes.len() || frame_at(bytes, *end).is_some());
+        let claimed = claimed.filter(|end| *end == bytes.len() || frame_at(bytes, *end).is_some());
         at = claimed.unwrap_or_else(|| {
             (at + 1..bytes.len()).find(|at| frame_at(bytes, *at).is_some()).unwrap_or(bytes.len())
         });

@@ -38,7 +38,10 @@ impl State {
                 .map(|(conflict, number)| KeptConflict { at, number, digest: conflict.digest })
                 .collect();
         }
-        self.open_mut(key.segment).terms.extend(snapshot.terms.iter().map(|term| (*term, key)));
+        if !self.is_reading {
+            let terms = snapshot.terms.iter().map(|term| (*term, key));
+            self.open_mut(key.segment).terms.extend(terms);
+        }
         for carried in &snapshot.deliveries {
             let mut state = carried.state.clone();
             let decided_at = carried.entries.last().map_or(envelope.received_at, |entry| entry.at);

@@ -142,7 +142,9 @@ impl State {
         let complete = complete && self.damage.gap(slot).is_none_or(|gap| gap.complete);
         let terms = match self.damage.gap(slot) {
             Some(gap) => gap.terms.clone(),
-            None => view::terms_of(uid, &self.route_name(row.route), last, facts).unwrap_or_default(),
+            None => {
+                view::terms_of(uid, &self.route_name(row.route), last, facts).unwrap_or_default()
+            }
         };
         let gap = Gap { state, entries, terms, complete, segment: previous.segment };
         self.damage.gaps.insert(slot, gap);
