@@ -1,6 +1,8 @@
 //! The journal under power cuts, kills, damage and full disks. Runs are made from a seed, which a failure prints.
 
 mod pages;
+mod retention;
+mod rig;
 
 use std::collections::BTreeMap;
 use std::io;

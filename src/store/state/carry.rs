@@ -48,6 +48,10 @@ impl State {
             let woken = self.keys.restore(&state);
             self.release(&mut state, decided_at);
             let fence = held.remove(&state.id.route);
+            if fence.is_some() {
+                // It may have been claimed after it was read to be carried.
+                state.status = Status::Processing;
+            }
             self.begin(key, state, at, number, decided_at, fence, now)?;
             self.wake_all(woken, decided_at, number, now);
         }
