@@ -19,7 +19,7 @@ use router::envelope::{BodyKind, Envelope, Identity, OnConflict};
 use router::name::Uid;
 use router::secret::{SecretRef, SecretValue};
 use router::store::memory::MemoryStore;
-use router::store::{Change, Durability, NewDelivery, NewEvent, Recorded, Store};
+use router::store::{Change, Durability, NewDelivery, NewEvent, Recorded, Store, Term};
 use router::telemetry::Metrics;
 use router::world::World;
 use router::world::clock::ManualClock;
@@ -192,7 +192,7 @@ impl Bench {
                 steps: if charged { vec![charge, ship] } else { vec![ship] },
                 revision: None,
             },
-            terms: Vec::new(),
+            terms: vec![Term { field: "order".into(), value: "a&b 7".into() }],
         };
         let (id, version) = (claim.state.id.clone(), claim.state.version);
         let recorded =
@@ -317,6 +317,36 @@ async fn an_ambiguous_id_names_its_matches() {
     assert_eq!(answer.json()["matches"].as_array().unwrap().len(), 2);
     let answer = bench.get("/api/v1/events/evt_1?source=bank").await;
     assert_eq!(answer.json()["source"], "bank");
+}
+
+#[tokio::test]
+async fn events_are_found_by_field_and_cause_and_causes_are_counted() {
+    let bench = Bench::start(Vec::new(), &[]).await;
+    for number in 1..=3 {
+        bench.accept(number, &format!("evt_{number}"), "shop", &["orders"]).await;
+    }
+    bench.fail(false).await;
+    let found = async |query: &str| {
+        let answer = bench.get(&format!("/api/v1/events?{query}")).await;
+        let page = answer.json();
+        assert!(page["asOf"].is_string(), "{page}");
+        let ids = page["events"].as_array().unwrap().iter();
+        ids.map(|event| event["eventId"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(found("route=orders&field.order=a%26b+7").await, ["evt_1"]);
+    assert_eq!(found("cause=status_422").await, ["evt_1"]);
+    assert_eq!(found("eventId=evt_2").await, ["evt_2"]);
+    assert_eq!(found("correlationId=c-1").await.len(), 3);
+    for nothing in ["route=orders&field.order=7", "route=other&field.order=a%26b+7", "cause=none"] {
+        assert!(found(nothing).await.is_empty(), "{nothing}");
+    }
+    bench.get("/api/v1/events?field.order=7").await.is_problem(400, "name the route");
+    bench.get("/api/v1/events?route=orders&field.=7").await.is_problem(400, "field.NAME=VALUE");
+    let two = "/api/v1/events?route=orders&field.a=1&field.b=2";
+    bench.get(two).await.is_problem(400, "one field");
+    let expected = json!([{ "route": "orders", "cause": "status_422", "count": 1 }]);
+    assert_eq!(bench.get("/api/v1/causes").await.json(), expected);
+    bench.get("/api/v1/causes?x=1").await.is_problem(400, "`x`");
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use url::form_urlencoded;
 use super::problem::Problem;
 use super::{Admin, shape};
 use crate::name::{SourceName, Uid};
-use crate::store::{Budget, EventView, Query};
+use crate::store::{Budget, EventView, Query, Term};
 
 const ROWS: usize = 50;
 const ROWS_MAX: usize = 500;
@@ -18,6 +18,9 @@ const ROWS_MAX: usize = 500;
 const EXAMINED_MAX: usize = 20_000;
 /// Matches that an ambiguity names.
 const MATCHES_MAX: usize = 20;
+
+/// What a parameter begins with that asks for a field of a route.
+const FIELD: &str = "field.";
 
 /// `GET /api/v1/events`
 pub(super) async fn list(
@@ -32,8 +35,22 @@ pub(super) async fn list(
         "events": page.events.iter().map(shape::row).collect::<Vec<_>>(),
         "next": page.next.map(|next| next.to_string()),
         "examined": page.examined,
+        "asOf": page.as_of.map(|as_of| as_of.to_string()),
     });
     Ok(axum::Json(body).into_response())
+}
+
+/// `GET /api/v1/causes`: the failed deliveries by route and cause, most first.
+pub(super) async fn causes(
+    State(admin): State<Admin>,
+    RawQuery(raw): RawQuery,
+) -> Result<Response, Problem> {
+    if let Some((name, _)) = form_urlencoded::parse(raw.unwrap_or_default().as_bytes()).next() {
+        return Err(unknown_parameter(&name, "none"));
+    }
+    let causes = admin.store.causes().await;
+    let rows: Vec<Json> = causes.iter().map(shape::cause).collect();
+    Ok(axum::Json(rows).into_response())
 }
 
 /// `GET /api/v1/events/{eventId}`
@@ -97,6 +114,16 @@ fn filters(raw: &str, now: Timestamp) -> Result<(Query, Option<u64>, usize), Pro
             "type" => query.event_type = Some(value.into_owned()),
             "eventId" => query.event_id = Some((&*value).into()),
             "correlationId" => query.correlation_id = Some(value.into_owned()),
+            "cause" => query.cause = Some(value.into_owned()),
+            name if name.starts_with(FIELD) => {
+                let field = name.strip_prefix(FIELD).unwrap_or_default().to_owned();
+                if field.is_empty() || query.field.is_some() {
+                    return Err(Problem::bad_request(
+                        "one field can be asked for at a time, by its name: `field.NAME=VALUE`",
+                    ));
+                }
+                query.field = Some(Term { field, value: value.into_owned() });
+            }
             "status" => {
                 let status = shape::STATUSES.into_iter().find(|known| known.to_string() == value);
                 query.status = Some(status.ok_or_else(|| {
@@ -129,10 +156,15 @@ fn filters(raw: &str, now: Timestamp) -> Result<(Query, Option<u64>, usize), Pro
                     })?;
             }
             other => {
-                let known = "source, route, status, type, eventId, correlationId, since, until, order, cursor, limit";
+                let known = "source, route, status, type, eventId, correlationId, field.NAME, cause, since, until, order, cursor, limit";
                 return Err(unknown_parameter(other, known));
             }
         }
+    }
+    if let (Some(Term { field, .. }), None) = (&query.field, &query.route) {
+        return Err(Problem::bad_request(format!(
+            "`{FIELD}{field}` is a field of a route: name the route, too (`route=`, `--route`)"
+        )));
     }
     Ok((query, cursor, limit))
 }

@@ -92,6 +92,7 @@ fn app(admin: Admin, loopback: bool) -> Router {
         .route("/api/v1/events", get(events::list))
         .route("/api/v1/events/{event_id}", get(events::show))
         .route("/api/v1/events/{event_id}/replay", post(replay::replay))
+        .route("/api/v1/causes", get(events::causes))
         .route_layer(from_fn_with_state(admin.clone(), authenticate));
     Router::new()
         .route("/", get(index))
@@ -149,7 +150,7 @@ async fn authenticate(
 }
 
 async fn index() -> &'static str {
-    "router\n\n/healthz\n/readyz\n/metrics\n/api/v1/events\n/api/v1/events/{eventId}\nPOST /api/v1/events/{eventId}/replay\n"
+    "router\n\n/healthz\n/readyz\n/metrics\n/api/v1/events\n/api/v1/events/{eventId}\n/api/v1/causes\nPOST /api/v1/events/{eventId}/replay\n"
 }
 
 async fn alive() -> Response {

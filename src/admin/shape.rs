@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Value as Json, json};
 
 use crate::delivery::state::{Attempt, DeliveryState, Entry, Reason, Status, StepState, What};
-use crate::store::{DeliveryView, EventStatus, EventSummary, EventView};
+use crate::store::{CauseCount, DeliveryView, EventStatus, EventSummary, EventView};
 
 /// One event with everything that happened to it.
 pub(super) fn event(view: &EventView) -> Json {
@@ -64,6 +64,10 @@ pub(super) fn row(event: &EventSummary) -> Json {
         "processing": { "status": event.status.to_string(), "attempts": event.attempts },
         "deliveries": deliveries,
     })
+}
+
+pub(super) fn cause(cause: &CauseCount) -> Json {
+    json!({ "route": cause.route, "cause": cause.cause, "count": cause.count })
 }
 
 /// Every status that a list can be filtered by.

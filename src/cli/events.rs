@@ -46,6 +46,8 @@ enum Command {
         #[arg(long)]
         source: Option<String>,
     },
+    /// Failed deliveries by route and cause, most first
+    Causes,
     /// Put failed deliveries back in the queue; finished steps stay finished
     Replay(ReplayArgs),
 }
@@ -70,21 +72,47 @@ struct Filter {
     /// A time, or how long ago
     #[arg(long)]
     until: Option<String>,
+    /// Event id
+    #[arg(long)]
+    id: Option<String>,
+    /// Correlation id
+    #[arg(long)]
+    correlation_id: Option<String>,
+    /// Cause of a failed delivery, as `events causes` names it
+    #[arg(long)]
+    cause: Option<String>,
+    /// A field of the route, and its whole value
+    #[arg(long, value_name = "NAME=VALUE", requires = "route", value_parser = name_and_value)]
+    field: Option<(String, String)>,
+}
+
+fn name_and_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        Some(_) | None => {
+            Err("write a field's name and its value, such as order_id=1001".to_owned())
+        }
+    }
 }
 
 impl Filter {
     fn query(&self) -> Vec<(String, String)> {
-        [
+        let mut query: Vec<(String, String)> = [
             ("status", &self.status),
             ("route", &self.route),
             ("source", &self.source),
             ("type", &self.event_type),
             ("since", &self.since),
             ("until", &self.until),
+            ("eventId", &self.id),
+            ("correlationId", &self.correlation_id),
+            ("cause", &self.cause),
         ]
         .into_iter()
         .filter_map(|(name, value)| Some((name.to_owned(), value.clone()?)))
-        .collect()
+        .collect();
+        query.extend(self.field.clone().map(|(name, value)| (format!("field.{name}"), value)));
+        query
     }
 }
 
@@ -129,6 +157,7 @@ pub async fn run(args: Args, _global: &Global) -> anyhow::Result<ExitCode> {
     match args.command {
         Command::List(chosen) => list(&api, &chosen, args.json).await,
         Command::Show { id, source } => show(&api, &id, source.as_deref(), args.json).await,
+        Command::Causes => causes(&api, args.json).await,
         Command::Replay(chosen) => replay(&api, &chosen, args.json).await,
     }
 }
@@ -244,6 +273,27 @@ fn table(events: &[Json]) -> Table {
     table
 }
 
+async fn causes(api: &Api, json: bool) -> anyhow::Result<ExitCode> {
+    let causes = api.get("/api/v1/causes", &[]).await?;
+    if json {
+        out(&format!("{causes:#}\n"));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let rows = causes.as_array().map_or(&[][..], Vec::as_slice);
+    if rows.is_empty() {
+        out("no failed deliveries\n");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut table = Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    table.set_header(["ROUTE", "CAUSE", "COUNT"]);
+    for row in rows {
+        table.add_row([text(&row["route"]), text(&row["cause"]), text(&row["count"])]);
+    }
+    out(&format!("{table}\n"));
+    Ok(ExitCode::SUCCESS)
+}
+
 async fn show(api: &Api, id: &str, source: Option<&str>, json: bool) -> anyhow::Result<ExitCode> {
     let query: Vec<_> =
         source.map(|source| ("source".to_owned(), source.to_owned())).into_iter().collect();
@@ -261,6 +311,12 @@ async fn replay(api: &Api, args: &ReplayArgs, json: bool) -> anyhow::Result<Exit
     if targets.is_empty() {
         if args.filter.query().is_empty() {
             err("error: name event ids, or choose by filters, such as --status failed --route R\n");
+            return Ok(ExitCode::from(2));
+        }
+        if args.filter.field.is_some() && args.filter.status.as_deref() == Some("unrouted") {
+            err(
+                "error: no field is known of an event that no route took; leave --field or --status out\n",
+            );
             return Ok(ExitCode::from(2));
         }
         let (events, _) = api.list(&chosen(&args.filter), usize::MAX).await?;

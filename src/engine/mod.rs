@@ -4,6 +4,7 @@
 mod judge;
 mod revision;
 mod step;
+mod terms;
 mod work;
 
 use std::panic::AssertUnwindSafe;

@@ -135,7 +135,8 @@ impl Owner<'_> {
             Some(key) if key.explicit => Durability::Synced,
             Some(_) | None => Durability::Ordered,
         };
-        let change = Change { entry: Entry { at: now, what }, transition, terms: Vec::new() };
+        let terms = self.terms.clone();
+        let change = Change { entry: Entry { at: now, what }, transition, terms };
         let intended = store::intend(
             &*self.shared.deps.store,
             &self.state.id,
@@ -148,6 +149,7 @@ impl Owner<'_> {
         match intended.await? {
             (Recorded::Recorded(state) | Recorded::Already(state), Some(intended)) => {
                 self.state = state;
+                self.terms.clear();
                 let call = call(self.shared.deps.clone(), Arc::clone(&self.live), intended);
                 Ok(Some(Box::pin(async move {
                     let (outcome, started_at, took) = call.await;

@@ -22,7 +22,9 @@ use crate::files::Files;
 use crate::name::{DeliveryId, Uid};
 use crate::secret::{SecretRef, SecretValue};
 use crate::store::memory::MemoryStore;
-use crate::store::{Acceptance, Change, NewDelivery, NewEvent, Operated, Operation};
+use crate::store::{
+    Acceptance, Budget, Change, NewDelivery, NewEvent, Operated, Operation, Query, Term,
+};
 use crate::world::clock::{Clock, ManualClock};
 use crate::world::random::SeededRandom;
 use crate::world::spawn::TokioSpawn;
@@ -351,6 +353,65 @@ async fn steps_run_in_order_with_native_types_and_saved_values() {
     let keys = [bench.script.keys("/ship"), bench.script.keys("/mail")].concat();
     assert!(keys[0] != keys[1] && !keys[0].is_empty());
     assert_eq!(step(&state, "ship").saved["parcel"], json!({"id": 7}));
+}
+
+impl Bench {
+    /// Ids of the events that are found by a field's value.
+    async fn found(&self, field: &str, value: &str) -> Vec<String> {
+        let query = Query {
+            route: Some("orders".into()),
+            field: Some(Term { field: field.to_owned(), value: value.to_owned() }),
+            ..Query::default()
+        };
+        let budget = Budget { rows_max: 10, examined_max: 10 };
+        let page = self.store.list(query, None, budget).await.unwrap();
+        page.events.iter().map(|event| event.event_id.to_string()).collect()
+    }
+}
+
+#[tokio::test]
+async fn an_event_is_found_by_its_fields_which_are_given_once_per_life() {
+    let fields = "{ order: $.order, note: $.note, skus: { from: '$.skus[*]', all: true } }";
+    let bench = Bench::new(&SHIP.replace("{ order: $.order }", fields));
+    bench.script.on("/ship", [status(503), Reply::Lost, Reply::Refused]);
+    let payload = json!({"id": "evt_1", "order": 1001, "note": "", "skus": ["a", "b"]});
+    let id = bench.event(payload).await;
+    assert_eq!(bench.finish(&id).await.status, Status::Failed);
+    let other = bench.event(json!({"id": "evt_2", "order": 7})).await;
+    bench.finish(&other).await;
+    for (field, value) in [("order", "1001"), ("skus", "a"), ("skus", "b")] {
+        assert_eq!(bench.found(field, value).await, ["evt_1"], "{field}={value}");
+    }
+    for (field, value) in [("order", "1"), ("note", ""), ("note", "1001"), ("skus", "1001")] {
+        assert!(bench.found(field, value).await.is_empty(), "{field}={value}");
+    }
+    // Of its three attempts the first one brought them; a replay, which may map other fields, brings them again.
+    assert_eq!(bench.store.changes_with_terms(), 2);
+    bench.replay(&id).await;
+    bench.script.on("/ship", [status(503), ok(json!({}))]);
+    assert_eq!(bench.finish(&id).await.status, Status::Succeeded);
+    assert_eq!(bench.store.changes_with_terms(), 3);
+}
+
+#[tokio::test]
+async fn an_event_is_found_by_its_fields_where_no_call_was_made() {
+    let held = SHIP
+        .replace("- name: ship", "- name: ship\n    idempotency_key: 'one-{{ payload.key }}'")
+        .replace("parcel: '{{ steps.ship.parcel }}'", "parcel: 1");
+    let mut bench = Bench::new(&held);
+    bench.script.on("/ship", [ok(json!({})), ok(json!({}))]);
+    for (event, order) in [("evt_1", 1), ("evt_2", 2)] {
+        let id = bench.event(json!({"id": event, "order": order, "key": "k"})).await;
+        assert_eq!(bench.finish(&id).await.status, Status::Succeeded);
+    }
+    assert_eq!(bench.script.arrived("/ship").len(), 1, "the key was held");
+    assert_eq!(bench.found("order", "2").await, ["evt_2"]);
+    // A template that fails is decided without a call, too.
+    let id = bench.event(json!({"id": "evt_3", "order": 3})).await;
+    assert_eq!(bench.finish(&id).await.status, Status::Failed);
+    assert_eq!(bench.found("order", "3").await, ["evt_3"]);
+    bench.kill_and_restart();
+    assert_eq!(bench.found("order", "3").await, ["evt_3"]);
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use serde_json::Value as Json;
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::terms::terms_of;
 use super::{REFUSED_PAUSE, Shared, Stop};
 use crate::config::{Live, Route};
 use crate::delivery::decide::{self, PlannedStep};
@@ -23,7 +24,7 @@ use crate::envelope::Envelope;
 use crate::extract::{Input, map_fields};
 use crate::name::DeliveryId;
 use crate::render::context::event_context;
-use crate::store::{Change, Claim, Durability, Fence, Recorded, StoreError};
+use crate::store::{Change, Claim, Durability, Fence, Recorded, StoreError, Term};
 use crate::telemetry::log;
 use crate::template::context::Context;
 
@@ -43,8 +44,7 @@ impl From<StoreError> for Halt {
 /// Carries a claimed delivery as far as it goes now. An error is the store's: the engine must stop.
 pub(super) async fn carry_out(shared: &Shared, claim: Claim) -> Result<(), StoreError> {
     let live = Arc::clone(&shared.deps.live.borrow());
-    let mut owner =
-        Owner { shared, live, envelope: claim.envelope, fence: claim.fence, state: claim.state };
+    let mut owner = Owner::new(shared, live, claim.envelope, claim.fence, claim.state);
     owner.log("claimed");
     owner.trust_claim();
     match owner.run().await {
@@ -63,7 +63,7 @@ pub(super) async fn review_after_panic(
     let found = view.deliveries.into_iter().find(|delivery| delivery.state.id == *id);
     let Some(state) = found.map(|delivery| delivery.state) else { return Ok(()) };
     let live = Arc::clone(&shared.deps.live.borrow());
-    let mut owner = Owner { shared, live, envelope: view.envelope, fence, state };
+    let mut owner = Owner::new(shared, live, view.envelope, fence, state);
     let why = Reason {
         cause: "bug".to_owned(),
         subject: None,
@@ -91,6 +91,8 @@ pub(super) struct Owner<'a> {
     pub(super) envelope: Arc<Envelope>,
     pub(super) fence: Fence,
     pub(super) state: DeliveryState,
+    /// What the event may be searched by, until the next recorded change takes it along.
+    pub(super) terms: Vec<Term>,
 }
 
 /// What stays the same while a claim lasts.
@@ -112,6 +114,18 @@ pub(super) enum Landed {
         started_at: Timestamp,
         took: Duration,
     },
+}
+
+impl<'a> Owner<'a> {
+    fn new(
+        shared: &'a Shared,
+        live: Arc<Live>,
+        envelope: Arc<Envelope>,
+        fence: Fence,
+        state: DeliveryState,
+    ) -> Self {
+        Self { shared, live, envelope, fence, state, terms: Vec::new() }
+    }
 }
 
 impl Owner<'_> {
@@ -187,6 +201,9 @@ impl Owner<'_> {
         };
         match map_fields(&route.fields, &input) {
             Ok(mapped) => {
+                if self.is_fresh() {
+                    self.terms = terms_of(&mapped.fields);
+                }
                 context.set("fields", &Json::Object(mapped.fields));
                 Ok(Some(context))
             }
@@ -196,6 +213,13 @@ impl Owner<'_> {
                 Ok(None)
             }
         }
+    }
+
+    /// Nothing that is still to be done was attempted since the start or the last replay. With the first attempt the store
+    /// was given what the event may be searched by; a replay may have brought other fields.
+    fn is_fresh(&self) -> bool {
+        let mut open = self.state.steps.iter().filter(|step| !step.status.satisfies_needs());
+        open.all(|step| step.attempts_since_replay == 0)
     }
 
     /// Starts what may start, records what ends, until nothing is out and nothing can start.
@@ -286,8 +310,8 @@ impl Owner<'_> {
 
     /// Writes a change down, durable on return. A store that refuses for now is asked again: the change must not be lost.
     async fn record(&mut self, what: What, transition: Transition) -> Result<(), Halt> {
-        let change =
-            Change { entry: Entry { at: self.now(), what }, transition, terms: Vec::new() };
+        let terms = self.terms.clone();
+        let change = Change { entry: Entry { at: self.now(), what }, transition, terms };
         let Shared { deps, .. } = self.shared;
         loop {
             let recorded = deps.store.record(
@@ -321,6 +345,7 @@ impl Owner<'_> {
 
     /// Takes the recorded state over; says so where its status is another one.
     fn moved_to(&mut self, state: DeliveryState) {
+        self.terms.clear();
         let changed = state.status != self.state.status;
         self.state = state;
         if !changed {

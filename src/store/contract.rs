@@ -12,7 +12,7 @@ use super::journal::{JournalOptions, JournalStore};
 use super::memory::MemoryStore;
 use super::{
     Acceptance, Budget, Change, Claim, Durability, EventStatus, EventView, NewEvent, OnConflict,
-    Operated, Query, Recorded, Store, StoreError,
+    Operated, Query, Recorded, Store, StoreError, Term,
 };
 use crate::delivery::state::{DeliveryState, Status, StepStatus};
 use crate::envelope::Identity;
@@ -39,6 +39,31 @@ async fn on_each(test: impl AsyncFn(&Rig)) {
         let disk = Arc::new(MemoryDisk::new());
         let store = JournalStore::open(disk, index, options, world).unwrap();
         test(&Rig { store: Arc::new(store), clock }).await;
+    }
+}
+
+/// Runs `before` on each kind of store, and `after` on what a restart finds of it.
+async fn over_a_restart(before: impl AsyncFn(&Rig), after: impl AsyncFn(&Rig)) {
+    let (world, clock) = world(1);
+    let store = Arc::new(MemoryStore::with_backlog(world, BACKLOG));
+    before(&Rig { store: store.clone(), clock: clock.clone() }).await;
+    after(&Rig { store: Arc::new(store.reopened().unwrap()), clock }).await;
+    for (segment_bytes, closes) in [(64 << 10, true), (4 << 10, true), (4 << 10, false)] {
+        let (world, clock) = self::world(1);
+        let options = JournalOptions { segment_bytes, backlog_max: BACKLOG, ..Default::default() };
+        let index: Arc<dyn Index> = Arc::new(UnreliableIndex::new(segment_bytes));
+        let disk = MemoryDisk::new();
+        let open = |disk: &MemoryDisk, index: &Arc<dyn Index>| -> Arc<dyn Store> {
+            let (disk, index) = (Arc::new(disk.clone()), index.clone());
+            Arc::new(JournalStore::open(disk, index, options.clone(), world.clone()).unwrap())
+        };
+        let rig = Rig { store: open(&disk, &index), clock: clock.clone() };
+        before(&rig).await;
+        if closes {
+            rig.store.close().await.unwrap();
+        }
+        drop(rig);
+        after(&Rig { store: open(&disk.after_kill(), &index), clock }).await;
     }
 }
 
@@ -431,6 +456,117 @@ async fn revisions_are_kept_and_a_closed_store_takes_nothing() {
         rig.store.close().await.unwrap();
         let refused = rig.store.accept(vec![event(1, "e1", "{}", &["ship"])]).await;
         assert!(matches!(refused, Err(StoreError::Refusing(_))));
+    })
+    .await;
+}
+
+fn with_terms(change: Change, terms: &[(&str, &str)]) -> Change {
+    let term =
+        |(field, value): &(&str, &str)| Term { field: (*field).into(), value: (*value).into() };
+    Change { terms: terms.iter().map(term).collect(), ..change }
+}
+
+fn by_field(route: &str, field: &str, value: &str) -> Query {
+    let field = Some(Term { field: field.into(), value: value.into() });
+    Query { route: Some(route.into()), field, ..Query::default() }
+}
+
+const ALL: Budget = Budget { rows_max: 1000, examined_max: 1000 };
+
+async fn ids(
+    rig: &Rig,
+    query: &Query,
+    cursor: Option<u64>,
+    budget: Budget,
+) -> (String, Option<u64>) {
+    let page = rig.store.list(query.clone(), cursor, budget).await.unwrap();
+    let ids: Vec<String> = page.events.iter().map(|row| row.event_id.to_string()).collect();
+    (ids.join(" "), page.next)
+}
+
+/// Of every third event, the changes come when many segments have gone by.
+async fn fill_with_terms(rig: &Rig) {
+    let mut claims = Vec::new();
+    for number in 1..=30 {
+        rig.accept(event(number, &format!("e{number}"), &"x".repeat(300), &["ship", "mail"])).await;
+        claims.extend(rig.store.claim(2).await.unwrap());
+    }
+    for claim in &claims {
+        let number = claim.state.id.uid.0.as_u128();
+        let customer = if number % 3 == 0 { "ann" } else { "bob" };
+        let order = number.to_string();
+        let terms: &[(&str, &str)] = match claim.state.id.route.as_str() {
+            "ship" => &[("customer", customer), ("order", &order)],
+            _ => &[("customer", "eve")],
+        };
+        rig.record(claim, vec![with_terms(attempted(None, StepStatus::Succeeded), terms)]).await;
+    }
+}
+
+async fn assert_found_by_terms(rig: &Rig) {
+    let found =
+        async |route, field, value| ids(rig, &by_field(route, field, value), None, ALL).await.0;
+    assert_eq!(found("ship", "order", "7").await, "e7");
+    assert_eq!(found("ship", "customer", "ann").await, "e30 e27 e24 e21 e18 e15 e12 e9 e6 e3");
+    assert_eq!(found("mail", "customer", "eve").await.split(' ').count(), 30);
+    // By its own route, field and value alone.
+    for (route, field, value) in [
+        ("mail", "customer", "ann"),
+        ("ship", "order", "ann"),
+        ("ship", "customer", "an"),
+        ("bill", "order", "7"),
+    ] {
+        assert_eq!(found(route, field, value).await, "", "{route} {field} {value}");
+    }
+    let narrowed = Query { event_type: Some("none".into()), ..by_field("ship", "order", "7") };
+    assert_eq!(ids(rig, &narrowed, None, ALL).await.0, "");
+    // Page by page, from either end.
+    for (oldest_first, expected) in [
+        (false, ["e30 e27 e24 e21", "e18 e15 e12 e9", "e6 e3"]),
+        (true, ["e3 e6 e9 e12", "e15 e18 e21 e24", "e27 e30"]),
+    ] {
+        let query = Query { oldest_first, ..by_field("ship", "customer", "ann") };
+        let mut cursor = None;
+        for (number, expected) in expected.iter().enumerate() {
+            let (page, next) = ids(rig, &query, cursor, Budget { rows_max: 4, ..ALL }).await;
+            assert_eq!(page, *expected);
+            assert_eq!(next.is_none(), number == 2);
+            cursor = next;
+        }
+        // A page that may look at less than it may show goes on where it stopped.
+        let (mut cursor, mut shown) = (None, String::new());
+        loop {
+            let (page, next) = ids(rig, &query, cursor, Budget { examined_max: 3, ..ALL }).await;
+            shown = format!("{shown} {page}");
+            cursor = next;
+            if next.is_none() {
+                break;
+            }
+        }
+        assert_eq!(shown.split_whitespace().count(), 10);
+    }
+}
+
+#[tokio::test]
+async fn an_event_is_found_by_a_field_of_a_route_wherever_it_stands() {
+    let check = async |rig: &Rig| {
+        fill_with_terms(rig).await;
+        assert_found_by_terms(rig).await;
+    };
+    over_a_restart(check, assert_found_by_terms).await;
+}
+
+#[tokio::test]
+async fn no_more_terms_are_kept_of_a_change_than_the_bound_says() {
+    on_each(async |rig| {
+        rig.accept(event(1, "e1", "{}", &["ship"])).await;
+        let claim = rig.claim_one().await;
+        let values: Vec<String> = (0..20).map(|number| number.to_string()).collect();
+        let terms: Vec<(&str, &str)> = values.iter().map(|value| ("n", value.as_str())).collect();
+        rig.record(&claim, vec![with_terms(ignored(), &terms)]).await;
+        for (value, found) in [("15", "e1"), ("16", "")] {
+            assert_eq!(ids(rig, &by_field("ship", "n", value), None, ALL).await.0, found);
+        }
     })
     .await;
 }

@@ -13,7 +13,7 @@ use super::{
     StoreError, TERMS_MAX, Term,
 };
 use crate::delivery::state::{DeliveryState, Entry, Status};
-use crate::envelope::{Envelope, Identity};
+use crate::envelope::Identity;
 use crate::name::{DeliveryId, RevisionHash, Uid};
 use jiff::Timestamp;
 
@@ -180,7 +180,7 @@ fn known(
 ) -> Result<Known, StoreError> {
     // The id decides first: another body matters only under the same id.
     for identity in &event.identities {
-        let Some(found) = holder(state, facts, pending, &event.envelope, identity)? else {
+        let Some(found) = holder(state, facts, pending, event, identity)? else {
             continue;
         };
         let same_id = matches!(identity, Identity::Id { body: None, .. });
@@ -201,9 +201,10 @@ fn holder(
     state: &State,
     facts: &dyn ReadFacts,
     pending: &[Fact],
-    envelope: &Envelope,
+    offered: &NewEvent,
     identity: &Identity,
 ) -> Result<Option<Match>, StoreError> {
+    let envelope = &offered.envelope;
     let holds = |event: &EventFact| {
         event.envelope.source == envelope.source
             && event.envelope.path == envelope.path
@@ -236,8 +237,12 @@ fn holder(
             }
             _ => continue,
         };
-        // Two have one identity where the first expired before another body came: what is stored goes first.
-        if found.as_ref().is_none_or(|found| found.expired_since.is_some()) {
+        // Two have one identity where the first expired before another body came: who has this body goes first, and then
+        // what is stored.
+        let rank = |known: &Match| {
+            (known.body_digest == offered.body_digest, known.expired_since.is_none())
+        };
+        if found.as_ref().is_none_or(|found| rank(&matching) > rank(found)) {
             found = Some(matching);
         }
     }
@@ -280,7 +285,7 @@ fn known_by_body(
 ) -> Result<Option<Original>, StoreError> {
     for identity in &event.identities {
         if matches!(identity, Identity::Id { .. })
-            && let Some(found) = holder(state, facts, pending, &event.envelope, identity)?
+            && let Some(found) = holder(state, facts, pending, event, identity)?
         {
             return Ok(Some(found.original));
         }

@@ -86,8 +86,11 @@ impl MemoryStore {
     /// The store that a restart would find: the same facts, read anew, and nobody holds anything.
     #[cfg(test)]
     pub(crate) fn reopened(&self) -> Result<Self, StoreError> {
-        let facts = List(self.lock().facts.0.clone());
-        let mut state = State::new(Hashing::new([0; 16]));
+        let (facts, hashing) = {
+            let inner = self.lock();
+            (List(inner.facts.0.clone()), inner.state.hashing)
+        };
+        let mut state = State::new(hashing);
         for (number, fact) in facts.0.iter().enumerate() {
             let at = Position { segment: SEGMENT, offset: number as u32, index: 0 };
             state.apply(fact, at, number as u64, self.now(), &facts)?;
@@ -99,6 +102,13 @@ impl MemoryStore {
             inner: Mutex::new(Inner { state, facts, closed: false }),
             changed: Notify::new(),
         })
+    }
+
+    /// Changes that brought search terms.
+    #[cfg(test)]
+    pub(crate) fn changes_with_terms(&self) -> usize {
+        let with_terms = |fact: &&Arc<Fact>| matches!(&***fact, Fact::Changed(changed) if !changed.terms.is_empty());
+        self.lock().facts.0.iter().filter(with_terms).count()
     }
 
     fn now(&self) -> Moment {

@@ -276,6 +276,8 @@ pub struct Page {
     pub next: Option<u64>,
     /// Events looked at for this page.
     pub examined: usize,
+    /// The newest event that there was then: up to it nothing is missing from the list. `None`: there was none.
+    pub as_of: Option<u64>,
 }
 
 /// Failed deliveries of a route that have one cause.

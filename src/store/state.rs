@@ -72,7 +72,7 @@ pub(crate) struct Cell {
 
 /// What is kept of a segment that has no pages yet.
 #[derive(Default)]
-struct Open {
+pub(crate) struct Open {
     /// For each event in it, the number of its fact.
     numbers: Vec<u64>,
     /// Search terms, with the event that has each.
@@ -140,6 +140,9 @@ pub(crate) struct State {
     pub(crate) damage: Damage,
     /// Segments are missing, which must turn out to be retired.
     pub(crate) has_gaps: bool,
+    /// A start reads facts that all are durable, and of segments that get their pages at once: what only matters between
+    /// is not kept. [`State::start`] ends it.
+    pub(crate) is_reading: bool,
     pub(crate) epoch: u64,
     /// Number of the next fact.
     pub(crate) next: u64,
@@ -182,6 +185,7 @@ impl State {
             forgotten: Vec::new(),
             damage: Damage::default(),
             has_gaps: false,
+            is_reading: false,
             epoch: 0,
             next: 0,
             newest: Timestamp::UNIX_EPOCH,
@@ -273,6 +277,9 @@ impl State {
     }
 
     fn touch(&mut self, key: EventKey, at: Position, number: u64) -> Result<(), StoreError> {
+        if self.is_reading {
+            return Ok(());
+        }
         self.open_mut(segment_of(at)?).touched.insert(key, number);
         Ok(())
     }
@@ -305,12 +312,14 @@ impl State {
             let hash = self.hashing.identity(&envelope.source, &envelope.path, identity);
             self.identities.insert(hash, key);
         }
-        let id = self.hashing.event_id(&envelope.event_id);
-        let correlation = self.hashing.correlation_id(envelope.correlation_id.as_str());
-        let open = self.open_mut(segment);
-        open.numbers.resize(index as usize, 0);
-        open.numbers.push(number);
-        open.terms.extend([(id, key), (correlation, key)]);
+        if !self.is_reading {
+            let id = self.hashing.event_id(&envelope.event_id);
+            let correlation = self.hashing.correlation_id(envelope.correlation_id.as_str());
+            let open = self.open_mut(segment);
+            open.numbers.resize(index as usize, 0);
+            open.numbers.push(number);
+            open.terms.extend([(id, key), (correlation, key)]);
+        }
         self.counts.events += 1;
         self.counts.review += u64::from(kind == RowKind::Malformed);
         Ok(key)
@@ -328,7 +337,7 @@ impl State {
             return Ok(());
         }
         let key = self.add_row(envelope, &accepted.identities, at, number)?;
-        if !accepted.deliveries.is_empty() {
+        if !accepted.deliveries.is_empty() && !self.is_reading {
             self.envelopes.keep(key, envelope);
         }
         for planned in &accepted.deliveries {
@@ -388,7 +397,7 @@ impl State {
                 changed.version,
             )));
         }
-        if !changed.terms.is_empty() {
+        if !changed.terms.is_empty() && !self.is_reading {
             let terms = changed.terms.iter().map(|term| (*term, slot.0));
             self.open_mut(segment_of(at)?).terms.extend(terms);
         }
@@ -526,7 +535,7 @@ impl State {
         }
         let live = Live { state, held: stays_held, decided_at, scheduled: None, touched: number };
         self.live.insert(slot, live);
-        if stays_held.is_none() {
+        if stays_held.is_none() && !self.is_reading {
             self.schedule(slot, now);
         }
         Ok(())
@@ -788,12 +797,12 @@ impl State {
         Some(open.terms.range((term, least)..=(term, most)).map(|(_, key)| *key).collect())
     }
 
-    /// Forgets of a full segment what stands on its pages now.
-    pub(crate) fn shelve(&mut self, segment: u32) {
-        self.open.remove(&segment);
+    /// Forgets of a full segment what stands on its pages now. The answer is to be dropped where nobody waits for it.
+    pub(crate) fn shelve(&mut self, segment: u32) -> Option<Open> {
         if let Some(shelf) = self.shelves.get_mut(&segment) {
             Arc::make_mut(shelf).shrink();
         }
+        self.open.remove(&segment)
     }
 }
 

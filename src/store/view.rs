@@ -366,11 +366,13 @@ pub(crate) fn list(
     state: &impl Peek,
 ) -> Result<Page, StoreError> {
     let cursor = cursor.map(EventKey::from_sequence);
+    let as_of = state.peek(newest);
     if let Some(term) = state.peek(|state| term_of(query, state)) {
-        return list_by_term(query, term, cursor, budget, pages, state);
+        let page = list_by_term(query, term, cursor, budget, pages, state)?;
+        return Ok(Page { as_of, ..page });
     }
     let (rows_max, examined_max) = (budget.rows_max.max(1), budget.examined_max.max(1));
-    let mut page = Page { events: Vec::new(), next: None, examined: 0 };
+    let mut page = Page { events: Vec::new(), next: None, examined: 0, as_of };
     let mut after = cursor;
     loop {
         let left = Budget {
@@ -394,6 +396,14 @@ pub(crate) fn list(
             return Ok(page);
         }
     }
+}
+
+/// The newest row of all.
+fn newest(state: &State) -> Option<u64> {
+    let (segment, shelf) =
+        state.shelves().iter().rev().find(|(_, shelf)| !shelf.events.is_empty())?;
+    let index = shelf.events.len() as u32 - 1;
+    Some(EventKey { segment: *segment, index }.sequence())
 }
 
 /// What the query asks for by a keyed hash, if it does.
@@ -450,7 +460,7 @@ fn list_by_term(
 ) -> Result<Page, StoreError> {
     let mut segments: Vec<u32> =
         state.peek(|state| state.shelves().keys().rev().copied().collect());
-    let mut page = Page { events: Vec::new(), next: None, examined: 0 };
+    let mut page = Page { events: Vec::new(), next: None, examined: 0, as_of: None };
     let mut hits: std::collections::BTreeSet<EventKey> = std::collections::BTreeSet::new();
     let ahead = |key: &EventKey| match (cursor, query.oldest_first) {
         (None, _) => true,

@@ -2,7 +2,7 @@
 //! ends it for good. What goes on beside it is `background`'s.
 
 mod background;
-mod compact;
+pub(super) mod compact;
 
 use std::collections::VecDeque;
 use std::io;

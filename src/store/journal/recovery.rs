@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
+use std::sync::mpsc::{self, SyncSender};
 
 use super::format::{self, Found};
 use super::replay::{Replay, Tail, Taken};
@@ -15,6 +16,7 @@ use super::segment::{self, Segments};
 use crate::store::checkpoint::Mark;
 use crate::store::fact::Fact;
 use crate::store::hashing::Hashing;
+use crate::store::page::Derivation;
 use crate::store::state::{Moment, State};
 use crate::world::disk::Disk;
 
@@ -190,6 +192,7 @@ impl Walk<'_> {
         self.replay.next = state.next;
         self.replay.last = Some((mark.segment, mark.end as usize));
         self.replay.state = state;
+        self.replay.state.is_reading = true;
         true
     }
 
@@ -202,22 +205,38 @@ impl Walk<'_> {
         let mut expected = self.replay.last.map_or(1, |(segment, _)| segment + 1);
         let mut gaps: Vec<(u64, u64)> = Vec::new();
         let total = there.range(expected..).count();
-        for (&number, done) in there.range(expected..).zip(1..) {
-            if expected < number {
-                gaps.push((expected, number - 1));
+        let sealed = self.sealed;
+        // The index takes the pages of one segment while the next one is read.
+        std::thread::scope(|scope| {
+            let (pages, derived) = mpsc::sync_channel(1);
+            scope.spawn(move || {
+                for (derivation, segment, end) in derived {
+                    // What the index does not take is derived again when it is asked for.
+                    drop(sealed.put(derivation, segment, end));
+                }
+            });
+            for (&number, done) in there.range(expected..).zip(1..) {
+                if expected < number {
+                    gaps.push((expected, number - 1));
+                }
+                self.replay.state.has_gaps |= !gaps.is_empty();
+                self.segment(number, expected == number, &pages)?;
+                expected = number + 1;
+                if !resumed && done % PROGRESS_SEGMENTS == 0 {
+                    tracing::info!(done, total, "reading the segments of the journal");
+                }
             }
-            self.replay.state.has_gaps |= !gaps.is_empty();
-            self.segment(number, expected == number)?;
-            expected = number + 1;
-            if !resumed && done % PROGRESS_SEGMENTS == 0 {
-                tracing::info!(done, total, "reading the segments of the journal");
-            }
-        }
-        Ok(gaps)
+            Ok(gaps)
+        })
     }
 
     /// Applies what stands in one segment. `follows`: the segment before it was read too.
-    fn segment(&mut self, number: u64, follows: bool) -> Result<(), OpenError> {
+    fn segment(
+        &mut self,
+        number: u64,
+        follows: bool,
+        pages: &SyncSender<(Derivation, u64, u64)>,
+    ) -> Result<(), OpenError> {
         let bytes = self.segments.bytes(number).map_err(|source| OpenError::Io {
             place: self.disk.place(),
             action: format!("read segment {number}"),
@@ -225,9 +244,8 @@ impl Walk<'_> {
         })?;
         let Taken { end, derivation, tail } = self.replay.take(number, &bytes, follows)?;
         if let Some(derivation) = derivation {
-            // What the index does not take is derived again when it is asked for.
-            drop(self.sealed.put(derivation, number, end as u64));
-            self.replay.state.shelve(number as u32);
+            pages.send((derivation, number, end as u64)).expect("its receiver waits for the end");
+            drop(self.replay.state.shelve(number as u32));
         } else if let Tail::Blank = tail {
             self.blank.insert(number, bytes.len() as u64);
         }

@@ -1,6 +1,8 @@
 //! Reading segments: what stands at a place, how a segment ends, and the state that its facts make. Here a torn tail, which
 //! a crash leaves, is told from damage; a start and `router doctor` judge by the same code.
 
+use std::sync::mpsc::{self, Receiver, SyncSender};
+
 use super::format::{self, Found, HEADER_BYTES, Header};
 use super::recovery::OpenError;
 use super::segment::Segments;
@@ -11,18 +13,16 @@ use crate::store::hashing::Hashing;
 use crate::store::page::Derivation;
 use crate::store::state::{Moment, State};
 
-/// A batch that proves itself and is what was expected.
-pub(super) struct Batch<'a> {
+/// A batch that proves itself.
+pub(super) struct Batch {
     pub(super) header: Header,
-    /// Of the header.
-    pub(super) bytes: &'a [u8],
     pub(super) facts: Vec<(Position, Fact)>,
     pub(super) end: usize,
 }
 
 /// What stands where a batch is expected.
-pub(super) enum Next<'a> {
-    Batch(Batch<'a>),
+pub(super) enum Next {
+    Batch(Batch),
     /// Nothing that proves itself.
     Nothing,
     /// A batch that does not belong there, and why.
@@ -41,33 +41,43 @@ pub(super) struct Expected {
     pub(super) epoch: u64,
 }
 
-pub(super) fn next_at(bytes: &[u8], offset: usize, expected: Expected) -> Next<'_> {
+/// What stands there, by itself.
+fn read_at(bytes: &[u8], offset: usize, segment: u64) -> Next {
     let (header, body) = match format::batch_at(bytes, offset) {
         Found::Batch(header, body) => (header, body),
         Found::Newer(version) => return Next::Newer(format!("journal format {version}")),
         Found::Nothing => return Next::Nothing,
     };
-    if header.segment != expected.segment {
+    if header.segment != segment {
         return Next::Wrong(format!("a batch of segment {} stands here", header.segment));
     }
-    if let Some(first) = expected.first.filter(|first| *first != header.first) {
-        return Next::Wrong(format!("fact {first} was expected, and {} follows", header.first));
-    }
-    if header.epoch < expected.epoch {
-        return Next::Wrong("it was written by an earlier writer".into());
-    }
     let body_at = offset + HEADER_BYTES;
-    match format::facts_of(body, expected.segment, body_at) {
-        Ok(facts) => Next::Batch(Batch {
-            header,
-            bytes: &bytes[offset..body_at],
-            facts,
-            end: body_at + body.len(),
-        }),
+    match format::facts_of(body, segment, body_at) {
+        Ok(facts) => Next::Batch(Batch { header, facts, end: body_at + body.len() }),
         Err(error @ DecodeError::Newer { .. }) => Next::Newer(error.to_string()),
         Err(error @ (DecodeError::Broken { .. } | DecodeError::Short)) => {
             Next::Wrong(error.to_string())
         }
+    }
+}
+
+impl Expected {
+    /// Why a batch with this header cannot follow, if it cannot.
+    fn refuses(&self, header: &Header) -> Option<String> {
+        if let Some(first) = self.first.filter(|first| *first != header.first) {
+            return Some(format!("fact {first} was expected, and {} follows", header.first));
+        }
+        (header.epoch < self.epoch).then(|| "it was written by an earlier writer".into())
+    }
+}
+
+pub(super) fn next_at(bytes: &[u8], offset: usize, expected: Expected) -> Next {
+    match read_at(bytes, offset, expected.segment) {
+        Next::Batch(batch) => match expected.refuses(&batch.header) {
+            Some(why) => Next::Wrong(why),
+            None => Next::Batch(batch),
+        },
+        other => other,
     }
 }
 
@@ -125,7 +135,8 @@ impl<'a> Replay<'a> {
         hashing: Hashing,
         now: Moment,
     ) -> Self {
-        let state = State::new(hashing);
+        let mut state = State::new(hashing);
+        state.is_reading = true;
         Self { place, segments, hashing, now, state, next: 0, clean: true, last: None }
     }
 
@@ -135,47 +146,71 @@ impl<'a> Replay<'a> {
         Expected { segment, first: follows.then_some(self.next), epoch: self.state.epoch }
     }
 
-    /// Applies the batches of a segment.
+    /// Applies the batches of a segment. They are read, and their pages derived, on another thread meanwhile.
     pub(super) fn take(
         &mut self,
         number: u64,
         bytes: &[u8],
         follows: bool,
     ) -> Result<Taken, OpenError> {
-        let place = self.place.clone();
-        let corrupt = |offset: usize, why: String| OpenError::Corrupt {
-            place: place.clone(),
-            segment: number,
-            offset: offset as u64,
-            why,
-        };
-        let mut offset = 0;
-        let mut derivation = Derivation::new(self.hashing);
-        loop {
-            let mut expected = self.expected(number, follows || offset > 0);
-            if expected.first.is_none()
-                && let Found::Batch(header, _) = format::batch_at(bytes, 0)
-            {
-                self.next = self.next.max(header.first);
-                expected.first = Some(self.next);
+        let hashing = self.hashing;
+        let (send, batches) = mpsc::sync_channel(BATCHES_AHEAD);
+        let (end, derivation, last) = std::thread::scope(|scope| {
+            let reader = scope.spawn(move || read_all(bytes, number, hashing, &send));
+            let applied = self.apply_all(number, &batches, follows);
+            // A reader that is ahead of a failure finds nobody to send to, and ends.
+            drop(batches);
+            let (derivation, last) = reader.join().expect("whoever reads does not panic");
+            applied.map(|end| (end, derivation, last))
+        })?;
+        match last {
+            Next::Batch(_) | Next::Nothing => {}
+            Next::Wrong(why) => return Err(self.corrupt(number, end, why)),
+            Next::Newer(why) => {
+                return Err(OpenError::Newer { place: self.place.clone(), segment: number, why });
             }
-            let batch = match next_at(bytes, offset, expected) {
-                Next::Batch(batch) => batch,
-                Next::Nothing => break,
-                Next::Wrong(why) => return Err(corrupt(offset, why)),
-                Next::Newer(why) => {
-                    return Err(OpenError::Newer { place, segment: number, why });
-                }
-            };
+        }
+        let tail = tail(bytes, end, self.next);
+        match tail {
+            Tail::Blank => {}
+            Tail::Torn => self.clean = false,
+            Tail::Damaged(at) => {
+                let why = format!(
+                    "the batch here does not prove itself, and a later one at {at} says that it had been synced"
+                );
+                return Err(self.corrupt(number, end, why));
+            }
+        }
+        Ok(Taken { end, derivation: (end > 0).then_some(derivation), tail })
+    }
+
+    fn corrupt(&self, segment: u64, offset: usize, why: String) -> OpenError {
+        OpenError::Corrupt { place: self.place.clone(), segment, offset: offset as u64, why }
+    }
+
+    /// Applies batch after batch. Answers where the last one ends.
+    fn apply_all(
+        &mut self,
+        number: u64,
+        batches: &Receiver<Batch>,
+        follows: bool,
+    ) -> Result<usize, OpenError> {
+        let mut offset = 0;
+        for batch in batches {
             if offset == 0 {
                 let begun = self.state.begin_segment(number);
-                begun.map_err(|error| corrupt(0, error.to_string()))?;
+                begun.map_err(|error| self.corrupt(number, 0, error.to_string()))?;
+                if !follows {
+                    self.next = self.next.max(batch.header.first);
+                }
             }
-            derivation.batch(batch.bytes);
+            if let Some(why) = self.expected(number, true).refuses(&batch.header) {
+                return Err(self.corrupt(number, offset, why));
+            }
             for (at, fact) in batch.facts {
-                derivation.fact(at, &fact);
                 let applied = self.state.apply(&fact, at, self.next, self.now, self.segments);
-                applied.map_err(|error: StoreError| corrupt(offset, error.to_string()))?;
+                applied
+                    .map_err(|error: StoreError| self.corrupt(number, offset, error.to_string()))?;
                 self.next += fact.numbers();
                 self.clean = fact == Fact::Closed;
             }
@@ -184,17 +219,35 @@ impl<'a> Replay<'a> {
             offset = batch.end;
             self.last = Some((number, offset));
         }
-        let tail = tail(bytes, offset, self.next);
-        match tail {
-            Tail::Blank => {}
-            Tail::Torn => self.clean = false,
-            Tail::Damaged(at) => {
-                let why = format!(
-                    "the batch here does not prove itself, and a later one at {at} says that it had been synced"
-                );
-                return Err(corrupt(offset, why));
+        Ok(offset)
+    }
+}
+
+/// Batches that are read before they are applied.
+const BATCHES_AHEAD: usize = 16;
+
+/// Sends batch after batch. Answers what was derived of them, and what stands where none follows.
+fn read_all(
+    bytes: &[u8],
+    number: u64,
+    hashing: Hashing,
+    send: &SyncSender<Batch>,
+) -> (Derivation, Next) {
+    let mut derivation = Derivation::new(hashing);
+    let mut offset = 0;
+    loop {
+        match read_at(bytes, offset, number) {
+            Next::Batch(batch) => {
+                derivation.batch(&bytes[offset..offset + HEADER_BYTES]);
+                for (at, fact) in &batch.facts {
+                    derivation.fact(*at, fact);
+                }
+                offset = batch.end;
+                if send.send(batch).is_err() {
+                    return (derivation, Next::Nothing);
+                }
             }
+            other => return (derivation, other),
         }
-        Ok(Taken { end: offset, derivation: (offset > 0).then_some(derivation), tail })
     }
 }

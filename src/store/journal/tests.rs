@@ -2,6 +2,8 @@
 
 mod doctor;
 mod pages;
+mod retention;
+mod rig;
 
 use std::collections::BTreeMap;
 use std::io;

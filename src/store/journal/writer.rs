@@ -212,7 +212,8 @@ impl Writer {
 
     /// Where the journal stands.
     pub(crate) fn mark(&self) -> Mark {
-        Mark { segment: self.segment, end: self.offset, header: self.header.to_vec() }
+        let (segment, end, next) = (self.segment, self.offset, self.next);
+        Mark { segment, end, next, header: self.header.to_vec() }
     }
 
     /// Nothing is in the active segment but what a start wrote.
