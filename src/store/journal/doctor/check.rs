@@ -98,10 +98,12 @@ impl<'a> Pass<'a> {
     /// Segments that should be there and are not.
     pub(super) fn missing(&self) -> impl Iterator<Item = u64> {
         let retired = self.replay.state.retired;
-        let last = self.replay.last.map_or(0, |(segment, _)| segment);
-        let broken = self.broken;
-        let gaps = self.gaps.iter().filter(move |_| !broken);
-        gaps.flat_map(move |(first, end)| (*first).max(retired + 1)..=(*end).min(last))
+        // Where facts do not follow upon each other, it may be for what is missing.
+        let last = match self.broken {
+            true => u64::MAX,
+            false => self.replay.last.map_or(0, |(segment, _)| segment),
+        };
+        self.gaps.iter().flat_map(move |(first, end)| (*first).max(retired + 1)..=(*end).min(last))
     }
 
     fn segment(
