@@ -1,6 +1,7 @@
 //! What a request makes of the state: facts to write, and the answer to give once they stand. Nothing is changed here;
 //! the store applies the facts, in the order in which it asked. This is the one place where uniqueness is decided.
 
+pub(crate) mod import;
 pub(crate) mod retention;
 
 use std::sync::Arc;
@@ -122,11 +123,7 @@ fn check_backlog(state: &State, event: &NewEvent, backlog_max: u64) -> Result<()
     if event.deliveries.is_empty() {
         return Ok(());
     }
-    if unfinished >= backlog_max {
-        return Err(StoreError::Refusing(format!(
-            "the backlog is full: {unfinished} deliveries are unfinished, `limits.backlog` is {backlog_max}"
-        )));
-    }
+    check_backlog_total(state, backlog_max)?;
     for delivery in &event.deliveries {
         let own = state.unfinished_of(&delivery.route);
         if own >= backlog_max.div_ceil(2) && own < unfinished {
@@ -137,6 +134,16 @@ fn check_backlog(state: &State, event: &NewEvent, backlog_max: u64) -> Result<()
         }
     }
     Ok(())
+}
+
+fn check_backlog_total(state: &State, backlog_max: u64) -> Result<(), StoreError> {
+    let unfinished = state.counts.unfinished;
+    if unfinished < backlog_max {
+        return Ok(());
+    }
+    Err(StoreError::Refusing(format!(
+        "the backlog is full: {unfinished} deliveries are unfinished, `limits.backlog` is {backlog_max}"
+    )))
 }
 
 enum Known {
@@ -222,11 +229,10 @@ fn holder(
                 expired_since: None,
             },
             (Fact::Remembered(remembered), _)
-                if remembered.identities.contains(&state.hashing.wide_identity(
-                    &envelope.source,
-                    &envelope.path,
-                    identity,
-                )) =>
+                if state.hashings().any(|hashing| {
+                    let wide = hashing.wide_identity(&envelope.source, &envelope.path, identity);
+                    remembered.identities.contains(&wide)
+                }) =>
             {
                 Match {
                     original: original(state, key, remembered.uid),

@@ -170,6 +170,7 @@ impl Shared {
         }
         state.start(now);
         let expiry = Expiry::start(state.newest, now);
+        let retention = Mutex::new(options.retention.clone());
         Ok(Self {
             disk,
             world,
@@ -189,7 +190,7 @@ impl Shared {
             progress: watch::Sender::new(Progress { durable, dead: None }),
             changed: Notify::new(),
             sealing: Mutex::new(()),
-            retention: Mutex::default(),
+            retention,
             expiry,
             pass: Mutex::default(),
             stopping: Condvar::new(),
@@ -234,7 +235,9 @@ impl Shared {
             return;
         }
         match request {
-            Request::Accept { .. } => inbox.queues.ingest.push_back(request),
+            Request::Accept { .. } | Request::Import { .. } => {
+                inbox.queues.ingest.push_back(request)
+            }
             Request::Close { .. } => {
                 inbox.closed = true;
                 inbox.queues.first.push_back(request);
