@@ -6,7 +6,7 @@ use super::*;
 use crate::store::decide::retention::{self, Moving};
 use crate::store::fact::{Fact, Position};
 use crate::store::fixtures::waits_for;
-use crate::store::index::{Group, Index, MemoryIndex};
+use crate::store::index::{Group, MemoryIndex};
 use crate::store::journal::commit::compact::Compacted;
 use crate::store::state::rows::{AuditRow, Shelf};
 use crate::store::view::Outline;
