@@ -14,7 +14,7 @@ use super::{
     StoreError, TERMS_MAX, Term,
 };
 use crate::delivery::state::{DeliveryState, Entry, Status};
-use crate::envelope::Identity;
+use crate::envelope::{Envelope, Identity};
 use crate::name::{DeliveryId, RevisionHash, Uid};
 use jiff::Timestamp;
 
@@ -185,9 +185,10 @@ fn known(
     pending: &[Fact],
     event: &NewEvent,
 ) -> Result<Known, StoreError> {
+    let offered = (&event.envelope, &event.body_digest);
     // The id decides first: another body matters only under the same id.
     for identity in &event.identities {
-        let Some(found) = holder(state, facts, pending, event, identity)? else {
+        let Some(found) = holder(state, facts, pending, offered, identity)? else {
             continue;
         };
         let same_id = matches!(identity, Identity::Id { body: None, .. });
@@ -208,10 +209,9 @@ fn holder(
     state: &State,
     facts: &dyn ReadFacts,
     pending: &[Fact],
-    offered: &NewEvent,
+    (envelope, body_digest): (&Envelope, &[u8; 32]),
     identity: &Identity,
 ) -> Result<Option<Match>, StoreError> {
-    let envelope = &offered.envelope;
     let holds = |event: &EventFact| {
         event.envelope.source == envelope.source
             && event.envelope.path == envelope.path
@@ -245,9 +245,8 @@ fn holder(
         };
         // Two have one identity where the first expired before another body came: who has this body goes first, and then
         // what is stored.
-        let rank = |known: &Match| {
-            (known.body_digest == offered.body_digest, known.expired_since.is_none())
-        };
+        let rank =
+            |known: &Match| (known.body_digest == *body_digest, known.expired_since.is_none());
         if found.as_ref().is_none_or(|found| rank(&matching) > rank(found)) {
             found = Some(matching);
         }
@@ -289,9 +288,10 @@ fn known_by_body(
     pending: &[Fact],
     event: &NewEvent,
 ) -> Result<Option<Original>, StoreError> {
+    let offered = (&event.envelope, &event.body_digest);
     for identity in &event.identities {
         if matches!(identity, Identity::Id { .. })
-            && let Some(found) = holder(state, facts, pending, event, identity)?
+            && let Some(found) = holder(state, facts, pending, offered, identity)?
         {
             return Ok(Some(found.original));
         }

@@ -368,7 +368,7 @@ pub(crate) fn list(
 ) -> Result<Page, StoreError> {
     let cursor = cursor.map(EventKey::from_sequence);
     let as_of = state.peek(newest);
-    if let Some(terms) = state.peek(|state| terms_of(query, state)) {
+    if let Some(terms) = state.peek(|state| wanted_terms(query, state)) {
         let page = list_by_term(query, &terms, cursor, budget, pages, state)?;
         return Ok(Page { as_of, ..page });
     }
@@ -408,7 +408,7 @@ fn newest(state: &State) -> Option<u64> {
 }
 
 /// What the query asks for by a keyed hash, if it does: by any of these.
-fn terms_of(query: &Query, state: &State) -> Option<Vec<u64>> {
+fn wanted_terms(query: &Query, state: &State) -> Option<Vec<u64>> {
     if let Some(id) = &query.event_id {
         return Some(vec![state.hashing.event_id(id)]);
     }
