@@ -120,12 +120,6 @@ pub(super) fn recover(
             return Err(OpenError::Missing { place, segment, file });
         }
     }
-    for &gone in there.range(..=retired) {
-        // Its end was written down; what was left to do is done now.
-        sealed.forget(gone);
-        segments.forget(gone);
-        disk.remove(&segment::name(gone)).map_err(io("remove a segment that is retired"))?;
-    }
     if let Some((segment, end)) = walk.last {
         if walk.clean {
             // What was prepared and not used is given back.
@@ -134,6 +128,12 @@ pub(super) fn recover(
         } else {
             walk.copy_last(segment, end).map_err(io("copy the last segment"))?;
         }
+    }
+    for &gone in there.range(..=retired) {
+        // Its end was written down, and is on the medium now; what was left to do is done.
+        sealed.forget(gone);
+        segments.forget(gone);
+        disk.remove(&segment::name(gone)).map_err(io("remove a segment that is retired"))?;
     }
     let spares: Vec<u64> =
         (last + 1..).take_while(|number| walk.blank.get(number) == Some(&segment_bytes)).collect();
