@@ -237,6 +237,17 @@ impl Writer {
         }
     }
 
+    /// Nothing more will be written.
+    pub(crate) fn refuse_all(&mut self, error: StoreError) {
+        if let Some(carried) = self.carried.take() {
+            (carried.ack)(Err(error.clone()));
+        }
+        if let Some(reply) = self.closing.take() {
+            // Whoever asked may have gone away.
+            drop(reply.send(Err(error)));
+        }
+    }
+
     /// Bytes in the journal, with what a full segment left unused.
     #[cfg(test)]
     pub(crate) fn written(&self) -> u64 {

@@ -61,10 +61,23 @@ impl Run {
 
     /// Lets time pass, ends a segment, or compacts.
     fn grow_older(&mut self, random: &mut StdRng) {
-        match random.random_range(0..6) {
-            0 => self.clock.advance(Duration::from_secs(random.random_range(60..5_000))),
+        match random.random_range(0..7) {
+            0 => self.clock.advance(Duration::from_secs(random.random_range(60..8_000))),
             1 => {
                 self.store.shared.end_old_segment();
+                self.commit();
+            }
+            2 => {
+                // Most of the work is done at once; what is left must be carried.
+                for claim in self.store.shared.claim(100).unwrap_or_default() {
+                    match claim.state.id.uid.0.as_u128() % 7 {
+                        0 => self.held.push(claim),
+                        _ => {
+                            let done = attempted(None, StepStatus::Succeeded);
+                            self.record(&claim, claim.state.version, done, Durability::Synced);
+                        }
+                    }
+                }
                 self.commit();
             }
             _ => {
@@ -94,7 +107,7 @@ fn check_and_go_on(
     context: &str,
 ) {
     let store = check_with(disk, index, told, operations, context);
-    if !operations.is_multiple_of(3) {
+    if !operations.is_multiple_of(5) {
         return;
     }
     while store.shared.prepare_once() {}
@@ -134,7 +147,7 @@ fn check_and_go_on(
 #[test]
 fn a_power_cut_in_a_compaction_takes_nothing_that_was_acknowledged() {
     let (mut cuts, mut retired) = (0, 0);
-    for seed in 0..3 {
+    for seed in 0..2 {
         let mut random = StdRng::seed_from_u64(seed);
         let disk = MemoryDisk::new();
         let index = Arc::new(MemoryIndex::default());
@@ -142,7 +155,7 @@ fn a_power_cut_in_a_compaction_takes_nothing_that_was_acknowledged() {
         let mut next = 0;
         // The index as it was then, which may be older or newer than what a cut leaves of the journal.
         let mut indexes = vec![(0, copied(&index))];
-        for round in 0..70 {
+        for round in 0..100 {
             if random.random_bool(0.6) {
                 run.act(&mut random, &mut next);
             } else {
@@ -158,8 +171,8 @@ fn a_power_cut_in_a_compaction_takes_nothing_that_was_acknowledged() {
         assert!(told.events.len() > 10 && !told.versions.is_empty());
         let points: Vec<usize> = (0..=disk.operations()).collect();
         disk.cut_at_each(&points, |point, image| {
-            let some = Cut::Some(point as u64);
-            for (cut, nth) in [Cut::Nothing, Cut::Everything, some].into_iter().zip(0..) {
+            let whole = if point % 2 == 0 { Cut::Nothing } else { Cut::Everything };
+            for (cut, nth) in [whole, Cut::Some(point as u64)].into_iter().zip(0..) {
                 let near = indexes.iter().rposition(|(taken, _)| *taken <= point).unwrap();
                 let index = match (point + nth) % 3 {
                     0 => no_index(),
@@ -173,14 +186,13 @@ fn a_power_cut_in_a_compaction_takes_nothing_that_was_acknowledged() {
             }
         });
     }
-    assert!(retired > 6, "{retired}");
-    println!("{cuts} cuts, {retired} segments retired");
+    assert!(cuts > 800 && retired > 2, "{cuts} cuts, {retired} retired");
 }
 
 #[test]
 fn killed_in_a_compaction_restarted_and_then_cut() {
     let (mut cuts, mut retired) = (0, 0);
-    for seed in 200..203 {
+    for seed in 200..202 {
         let mut random = StdRng::seed_from_u64(seed);
         let mut disk = MemoryDisk::new();
         let index = Arc::new(MemoryIndex::default());
@@ -223,8 +235,7 @@ fn killed_in_a_compaction_restarted_and_then_cut() {
             disk = disk.after_kill();
         }
     }
-    assert!(retired > 6, "{retired}");
-    println!("{cuts} cuts, {retired} segments retired");
+    assert!(cuts > 300 && retired > 6, "{cuts} cuts, {retired} retired");
 }
 
 /// The end of a segment is written down, and the process ends before that is synced. The next one sees it, and must not act
