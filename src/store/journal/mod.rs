@@ -3,6 +3,7 @@
 //! pages of full segments.
 
 mod commit;
+pub mod doctor;
 mod format;
 mod recovery;
 mod replay;

@@ -26,9 +26,6 @@ pub(super) struct Salvaged {
     pub(super) holes: Vec<Hole>,
     /// The batches that go over the holes.
     pub(super) patches: Vec<(usize, Vec<u8>)>,
-    /// Where the batches end.
-    pub(super) end: usize,
-    pub(super) tail: Tail,
 }
 
 impl Salvaged {
@@ -51,12 +48,12 @@ fn splice(image: &mut Vec<u8>, offset: usize, patch: &[u8]) {
 }
 
 /// Looks through a segment. `after`: number of the first fact that later segments still show; `absent`: there is no file,
-/// and all that was in it is lost. Refuses what a newer program wrote, and says what that is.
+/// and all that was in it is lost; `open_ended`: there is none for the next segment. Refuses what a newer program wrote, and says what that is.
 pub(super) fn look(
     bytes: &[u8],
     mut expected: Expected,
     after: &dyn Fn() -> Option<u64>,
-    absent: bool,
+    (absent, open_ended): (bool, bool),
 ) -> Result<Salvaged, String> {
     let mut image = Cow::Borrowed(bytes);
     let (mut holes, mut patches, mut offset) = (Vec::new(), Vec::new(), 0);
@@ -81,12 +78,16 @@ pub(super) fn look(
             (None, Tail::Damaged(at)) => format!(
                 "the batch here does not prove itself, and a later one at {at} says that it had been synced"
             ),
+            // What is missing was in the file that is.
+            (None, Tail::Blank) if open_ended && !missing => {
+                return Ok(Salvaged { holes, patches });
+            }
             (None, Tail::Blank | Tail::Torn) => match after().filter(|after| *after > next) {
                 Some(after) => format!(
                     "the segment ends here with fact {next}, and the next one goes on with fact {after}"
                 ),
                 None if missing => "the file is not there".to_owned(),
-                None => return Ok(Salvaged { holes, patches, end: offset, tail }),
+                None => return Ok(Salvaged { holes, patches }),
             },
         };
         let (hole, patch) = fill(&image, offset, expected, after(), why);
