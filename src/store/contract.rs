@@ -6,15 +6,18 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use uuid::Uuid;
 
+use super::fact::{Audited, Remembered, RememberedKey};
 use super::fixtures::*;
+use super::hashing::Hashing;
 use super::index::Index;
 use super::journal::{JournalOptions, JournalStore};
 use super::memory::MemoryStore;
+use super::portable::{Content, Header, Record, line_of};
 use super::{
     Acceptance, Budget, Change, Claim, Durability, EventStatus, EventView, NewEvent, OnConflict,
     Operated, Query, Recorded, Store, StoreError, Term,
 };
-use crate::delivery::state::{DeliveryState, Status, StepStatus};
+use crate::delivery::state::{DeliveryState, KeyClaim, Status, StepStatus};
 use crate::envelope::Identity;
 use crate::name::Uid;
 use crate::world::clock::{Clock, ManualClock};
@@ -569,4 +572,299 @@ async fn no_more_terms_are_kept_of_a_change_than_the_bound_says() {
         }
     })
     .await;
+}
+
+/// All lines of an export, in pages of about `bytes_max`.
+async fn exported(rig: &Rig, query: &Query, bytes_max: usize) -> Vec<String> {
+    let (mut lines, mut cursor) = (Vec::new(), None);
+    loop {
+        let page = rig.store.export(query.clone(), cursor, bytes_max).await.unwrap();
+        assert!(!page.lines.is_empty(), "a page brings at least one record");
+        lines.extend(page.lines);
+        cursor = page.next;
+        if cursor.is_none() {
+            return lines;
+        }
+    }
+}
+
+fn records(lines: &[String]) -> Vec<Record> {
+    lines.iter().map(|line| Record::parse(line).unwrap()).collect()
+}
+
+/// Other stores, of other keys, on clocks of their own.
+fn others() -> Vec<Rig> {
+    let (first, clock) = world(7);
+    let memory = Rig { store: Arc::new(MemoryStore::with_backlog(first, BACKLOG)), clock };
+    let (world, clock) = world(8);
+    let options =
+        JournalOptions { segment_bytes: 16 << 10, backlog_max: BACKLOG, ..Default::default() };
+    let index: Arc<dyn Index> = Arc::new(UnreliableIndex::new(9));
+    let journal = JournalStore::open(Arc::new(MemoryDisk::new()), index, options, world).unwrap();
+    vec![memory, Rig { store: Arc::new(journal), clock }]
+}
+
+/// Events in every state that one can have.
+async fn fill_with_all_states(rig: &Rig) {
+    rig.store.revision_put("r1".into(), "steps: [ship]".into()).await.unwrap();
+    for number in 1..=6 {
+        rig.accept(event(number, &format!("e{number}"), "{}", &["ship"])).await;
+    }
+    let claims = rig.store.claim(5).await.unwrap();
+    let terms = [("order", "7")];
+    let done = with_terms(attempted(Some("order-1"), StepStatus::Succeeded), &terms);
+    rig.record(&claims[0], vec![intended(Some("order-1")), done]).await;
+    let failed =
+        rig.record(&claims[1], vec![intended(None), attempted(None, StepStatus::Failed)]).await;
+    rig.store.operate(replay(&failed)).await.unwrap();
+    rig.record(&claims[2], vec![put_off(start() + Duration::from_secs(60))]).await;
+    rig.record(&claims[3], vec![intended(None), attempted(None, StepStatus::Failed)]).await;
+    rig.record(&claims[4], vec![ignored()]).await;
+    rig.accept(event(7, "e7", "{}", &[])).await;
+    let mut malformed = event(8, "e8", "{", &[]);
+    malformed.envelope.malformed = Some("no JSON".into());
+    rig.accept(malformed).await;
+    rig.accept(event(9, "e1", "{}", &["ship"])).await;
+    for number in [10, 11] {
+        rig.accept(event(number, "e2", &format!("{{\"other\":{number}}}"), &["ship"])).await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_imported_is_what_was_exported() {
+    on_each(async |rig| {
+        fill_with_all_states(rig).await;
+        let query = Query::default();
+        let whole = exported(rig, &query, 1 << 20).await;
+        let small = exported(rig, &query, 1).await;
+        assert_eq!(whole[0], small[0]);
+        assert!(Record::parse(&whole[0]).unwrap().is_header());
+        assert!(Record::parse(whole.last().unwrap()).unwrap().is_end());
+        assert!(whole[1].contains("steps: [ship]"), "before the first that needs it");
+        for other in others() {
+            let imported = other.store.import(records(&small)).await.unwrap();
+            assert_eq!((imported.events, imported.known), (8, 0));
+            assert_eq!(imported.records, small.len() as u64);
+            for number in 1..=8 {
+                let (here, there) = (rig.event(number).await, other.event(number).await);
+                assert_eq!(*here.envelope, *there.envelope);
+                assert_eq!(
+                    (here.duplicates, here.conflict_count, here.conflicts.len()),
+                    (there.duplicates, there.conflict_count, there.conflicts.len())
+                );
+                for (here, there) in here.conflicts.iter().zip(&there.conflicts) {
+                    assert_eq!((here.received_at, &here.body), (there.received_at, &there.body));
+                }
+                assert_eq!(here.deliveries.len(), there.deliveries.len());
+                for (here, there) in here.deliveries.iter().zip(&there.deliveries) {
+                    assert_eq!((&here.state, &here.entries), (&there.state, &there.entries));
+                }
+            }
+            let text = other.store.revision_get(&"r1".into()).await.unwrap();
+            assert_eq!(text.as_deref(), Some("steps: [ship]"));
+            let (here, there) = (rig.store.summary().await, other.store.summary().await);
+            assert_eq!(
+                (here.events, here.queued, here.failed),
+                (there.events, there.queued, there.failed)
+            );
+            assert_eq!(rig.store.causes().await, other.store.causes().await);
+            let order = async |rig: &Rig| ids(rig, &query, None, ALL).await.0;
+            assert_eq!(order(rig).await, order(&other).await);
+            assert_eq!(ids(&other, &by_field("ship", "order", "7"), None, ALL).await.0, "e1");
+            // Again: nothing.
+            let again = other.store.import(records(&whole)).await.unwrap();
+            assert_eq!((again.events, again.known, again.others), (0, 8, 0));
+            assert_eq!(other.store.summary().await.events, 8);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn imported_events_go_on_where_they_stood() {
+    on_each(async |rig| {
+        fill_with_all_states(rig).await;
+        let lines = exported(rig, &Query::default(), 4096).await;
+        for other in others() {
+            other.store.import(records(&lines)).await.unwrap();
+            // The replayed one and the one that was never claimed; the retry is not due yet.
+            let claims = other.store.claim(10).await.unwrap();
+            let numbers: Vec<u128> =
+                claims.iter().map(|claim| claim.state.id.uid.0.as_u128()).collect();
+            assert_eq!(numbers, [2, 6]);
+            assert_eq!(&claims[0].envelope.body[..], b"{}");
+            other
+                .record(&claims[0], vec![intended(None), attempted(None, StepStatus::Succeeded)])
+                .await;
+            // Resends are known, another body is a conflict.
+            let resent = other.accept(event(20, "e1", "{}", &["ship"])).await;
+            assert_eq!(resent, Acceptance::Duplicate { uid: uid(1) });
+            let resent = other.accept(event(21, "e3", "{\"b\":1}", &["ship"])).await;
+            assert_eq!(resent, Acceptance::Conflict { uid: uid(3) });
+            // The explicit key of a finished call is held.
+            other.accept(event(22, "e22", "{}", &["ship"])).await;
+            let claim = other.claim_one().await;
+            let Recorded::KeyHeld(holder) =
+                other.try_record(&claim, 0, intended(Some("order-1"))).await
+            else {
+                panic!("the key is held")
+            };
+            assert_eq!(
+                (holder.delivery, holder.status),
+                (delivery(1, "ship"), StepStatus::Succeeded)
+            );
+            assert_eq!(holder.saved["price"].to_string(), "1.10000000000000000001");
+            // What failed comes back by replay, and the retry when it is due.
+            let failed = other.state(4).await;
+            assert!(matches!(other.store.operate(replay(&failed)).await, Ok(Operated::Done(_))));
+            assert_eq!(other.claim_one().await.state.id, delivery(4, "ship"));
+            other.clock.advance(Duration::from_secs(60));
+            assert_eq!(other.claim_one().await.state.id, delivery(3, "ship"));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_import_adds_only_what_is_not_known_and_refuses_what_does_not_fit() {
+    on_each(async |rig| {
+        fill_with_all_states(rig).await;
+        let lines = exported(rig, &Query::default(), 4096).await;
+        for other in others() {
+            // The same webhook came here, too: under another uid.
+            other.accept(event(50, "e2", "{}", &["ship"])).await;
+            for number in 51..=148 {
+                other.accept(event(number, &format!("x{number}"), "{}", &["ship"])).await;
+            }
+            let stopped = other.store.import(records(&lines)).await.unwrap_err();
+            assert!(matches!(&stopped.error, StoreError::Refusing(why) if why.contains("backlog")));
+            // What is finished came in, and one of the live ones found the last place.
+            assert_eq!((stopped.so_far.events, stopped.so_far.known), (4, 1));
+            let found = other.store.find("e2", None).await.unwrap();
+            assert_eq!(found, [uid(50)]);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_export_brings_what_is_asked_for() {
+    on_each(async |rig| {
+        fill_with_all_states(rig).await;
+        let exported_ids = async |query: Query| {
+            let lines = exported(rig, &query, 4096).await;
+            let other = MemoryStore::new(world(3).0);
+            other.import(records(&lines)).await.unwrap();
+            let query = Query { oldest_first: true, ..Query::default() };
+            let page = other.list(query, None, ALL).await.unwrap();
+            let ids = page.events.iter().map(|row| row.event_id.to_string());
+            ids.collect::<Vec<_>>().join(" ")
+        };
+        let status = |status| Query { status: Some(status), ..Query::default() };
+        assert_eq!(exported_ids(status(EventStatus::Delivery(Status::Failed))).await, "e4 e8");
+        assert_eq!(exported_ids(status(EventStatus::Unrouted)).await, "e7");
+        let by_route = Query { route: Some("ship".into()), ..Query::default() };
+        assert_eq!(exported_ids(by_route).await, "e1 e2 e3 e4 e5 e6");
+        assert_eq!(exported_ids(Query { source: Some("x".into()), ..Query::default() }).await, "");
+        assert_eq!(exported_ids(Query { until: Some(start()), ..Query::default() }).await, "");
+        assert_eq!(
+            exported_ids(Query { since: Some(start()), ..Query::default() }).await.len(),
+            23
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_import_survives_a_restart() {
+    let lines = {
+        let (world, clock) = world(5);
+        let source = Rig { store: Arc::new(MemoryStore::with_backlog(world, BACKLOG)), clock };
+        fill_with_all_states(&source).await;
+        exported(&source, &Query::default(), 4096).await
+    };
+    let import = async |rig: &Rig| {
+        assert_eq!(rig.store.import(records(&lines)).await.unwrap().events, 8);
+        for number in 100..=120 {
+            rig.accept(event(number, &format!("x{number}"), &"x".repeat(300), &["ship"])).await;
+        }
+    };
+    let check = async |rig: &Rig| {
+        let again = rig.store.import(records(&lines)).await.unwrap();
+        assert_eq!((again.events, again.known, again.others), (0, 8, 0));
+        assert_eq!(rig.event(2).await.deliveries[0].entries.len(), 3);
+        assert_eq!(ids(rig, &by_field("ship", "order", "7"), None, ALL).await.0, "e1");
+        let resent = rig.accept(event(20, "e1", "{}", &["ship"])).await;
+        assert_eq!(resent, Acceptance::Duplicate { uid: uid(1) });
+    };
+    over_a_restart(import, check).await;
+}
+
+/// What another store kept of an expired event, under the key that it hashed with.
+fn remembered_elsewhere() -> Vec<String> {
+    let hashing = Hashing::new([42; 16]);
+    let offered = event(1, "e1", "{}", &[]);
+    let envelope = &offered.envelope;
+    let identities = offered.identities.iter();
+    let claim = KeyClaim { route: "ship".into(), step: "ship".into(), key: "order-1".into() };
+    let saved = serde_json::from_str("{\"parcel\":1.10}").unwrap();
+    let remembered = Remembered {
+        uid: uid(1),
+        event_id: "e1".into(),
+        source: "shop".into(),
+        since: start(),
+        identities: identities
+            .map(|identity| hashing.wide_identity(&envelope.source, &envelope.path, identity))
+            .collect(),
+        body_digest: offered.body_digest,
+        keys: vec![RememberedKey { key: hashing.wide_key(&claim), route: "ship".into(), saved }],
+    };
+    let audited =
+        Audited { uid: uid(1), event_id: "e1".into(), route: "ship".into(), entry: operated() };
+    let header =
+        Header { journal: hashing.journal(), at: start(), hashings: vec![hashing.secret()] };
+    [
+        Content::Header(header),
+        Content::Remembered(Box::new(remembered)),
+        Content::Audited(Box::new(audited)),
+    ]
+    .iter()
+    .map(line_of)
+    .collect()
+}
+
+#[tokio::test]
+async fn what_outlived_expired_events_elsewhere_is_known_after_an_import() {
+    let lines = remembered_elsewhere();
+    let import = async |rig: &Rig| {
+        let imported = rig.store.import(records(&lines)).await.unwrap();
+        assert_eq!((imported.events, imported.others, imported.records), (0, 2, 3));
+        for number in 100..=130 {
+            rig.accept(event(number, &format!("x{number}"), &"x".repeat(300), &[])).await;
+        }
+    };
+    let check = async |rig: &Rig| {
+        let again = rig.store.import(records(&lines)).await.unwrap();
+        assert_eq!((again.events, again.known, again.others), (0, 0, 0));
+        let resent = rig.accept(event(20, "e1", "{}", &["ship"])).await;
+        assert_eq!(resent, Acceptance::Duplicate { uid: uid(1) });
+        rig.accept(event(21, "e21", "{}", &["ship"])).await;
+        let claim = rig.claim_one().await;
+        let Recorded::KeyHeld(holder) = rig.try_record(&claim, 0, intended(Some("order-1"))).await
+        else {
+            panic!("the key is held")
+        };
+        assert_eq!((holder.event_id.as_str(), holder.status), ("e1", StepStatus::Succeeded));
+        // It goes along when this store is exported in its turn, and is known by a third.
+        let onward = exported(rig, &Query::default(), 4096).await;
+        for line in &lines[1..] {
+            assert!(onward.contains(line), "{line}");
+        }
+        for third in others() {
+            assert_eq!(third.store.import(records(&onward)).await.unwrap().others, 2);
+            let resent = third.accept(event(30, "e1", "{}", &["ship"])).await;
+            assert_eq!(resent, Acceptance::Duplicate { uid: uid(1) });
+        }
+    };
+    over_a_restart(import, check).await;
 }

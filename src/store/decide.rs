@@ -1,6 +1,7 @@
 //! What a request makes of the state: facts to write, and the answer to give once they stand. Nothing is changed here;
 //! the store applies the facts, in the order in which it asked. This is the one place where uniqueness is decided.
 
+pub(crate) mod import;
 pub(crate) mod retention;
 
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use super::{
     StoreError, TERMS_MAX, Term,
 };
 use crate::delivery::state::{DeliveryState, Entry, Status};
-use crate::envelope::Identity;
+use crate::envelope::{Envelope, Identity};
 use crate::name::{DeliveryId, RevisionHash, Uid};
 use jiff::Timestamp;
 
@@ -122,11 +123,7 @@ fn check_backlog(state: &State, event: &NewEvent, backlog_max: u64) -> Result<()
     if event.deliveries.is_empty() {
         return Ok(());
     }
-    if unfinished >= backlog_max {
-        return Err(StoreError::Refusing(format!(
-            "the backlog is full: {unfinished} deliveries are unfinished, `limits.backlog` is {backlog_max}"
-        )));
-    }
+    check_backlog_total(state, backlog_max)?;
     for delivery in &event.deliveries {
         let own = state.unfinished_of(&delivery.route);
         if own >= backlog_max.div_ceil(2) && own < unfinished {
@@ -137,6 +134,16 @@ fn check_backlog(state: &State, event: &NewEvent, backlog_max: u64) -> Result<()
         }
     }
     Ok(())
+}
+
+fn check_backlog_total(state: &State, backlog_max: u64) -> Result<(), StoreError> {
+    let unfinished = state.counts.unfinished;
+    if unfinished < backlog_max {
+        return Ok(());
+    }
+    Err(StoreError::Refusing(format!(
+        "the backlog is full: {unfinished} deliveries are unfinished, `limits.backlog` is {backlog_max}"
+    )))
 }
 
 enum Known {
@@ -178,9 +185,10 @@ fn known(
     pending: &[Fact],
     event: &NewEvent,
 ) -> Result<Known, StoreError> {
+    let offered = (&event.envelope, &event.body_digest);
     // The id decides first: another body matters only under the same id.
     for identity in &event.identities {
-        let Some(found) = holder(state, facts, pending, event, identity)? else {
+        let Some(found) = holder(state, facts, pending, offered, identity)? else {
             continue;
         };
         let same_id = matches!(identity, Identity::Id { body: None, .. });
@@ -201,10 +209,9 @@ fn holder(
     state: &State,
     facts: &dyn ReadFacts,
     pending: &[Fact],
-    offered: &NewEvent,
+    (envelope, body_digest): (&Envelope, &[u8; 32]),
     identity: &Identity,
 ) -> Result<Option<Match>, StoreError> {
-    let envelope = &offered.envelope;
     let holds = |event: &EventFact| {
         event.envelope.source == envelope.source
             && event.envelope.path == envelope.path
@@ -222,11 +229,10 @@ fn holder(
                 expired_since: None,
             },
             (Fact::Remembered(remembered), _)
-                if remembered.identities.contains(&state.hashing.wide_identity(
-                    &envelope.source,
-                    &envelope.path,
-                    identity,
-                )) =>
+                if state.hashings().any(|hashing| {
+                    let wide = hashing.wide_identity(&envelope.source, &envelope.path, identity);
+                    remembered.identities.contains(&wide)
+                }) =>
             {
                 Match {
                     original: original(state, key, remembered.uid),
@@ -239,9 +245,8 @@ fn holder(
         };
         // Two have one identity where the first expired before another body came: who has this body goes first, and then
         // what is stored.
-        let rank = |known: &Match| {
-            (known.body_digest == offered.body_digest, known.expired_since.is_none())
-        };
+        let rank =
+            |known: &Match| (known.body_digest == *body_digest, known.expired_since.is_none());
         if found.as_ref().is_none_or(|found| rank(&matching) > rank(found)) {
             found = Some(matching);
         }
@@ -283,9 +288,10 @@ fn known_by_body(
     pending: &[Fact],
     event: &NewEvent,
 ) -> Result<Option<Original>, StoreError> {
+    let offered = (&event.envelope, &event.body_digest);
     for identity in &event.identities {
         if matches!(identity, Identity::Id { .. })
-            && let Some(found) = holder(state, facts, pending, event, identity)?
+            && let Some(found) = holder(state, facts, pending, offered, identity)?
         {
             return Ok(Some(found.original));
         }

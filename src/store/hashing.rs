@@ -11,7 +11,7 @@ use crate::envelope::Identity;
 use crate::name::{EventId, RouteName, SourceName, Uid};
 
 /// The part of the store's key that hashing uses.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Hashing([u8; 16]);
 
 /// The short hash of what has this wide one.
@@ -58,6 +58,11 @@ impl Subject {
 impl Hashing {
     pub(crate) fn new(key: [u8; 16]) -> Self {
         Self(key)
+    }
+
+    /// What it hashes with. Only an export takes it along: hashes that outlive their texts are of use with it alone.
+    pub(crate) fn secret(&self) -> [u8; 16] {
+        self.0
     }
 
     fn short(&self, subject: &Subject) -> u64 {

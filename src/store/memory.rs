@@ -7,9 +7,11 @@ use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 
 use super::decide::{self, Decision};
+use super::export;
 use super::fact::{Fact, Position, ReadFacts, envelope_at};
 use super::hashing::Hashing;
 use super::page::{About, Place};
+use super::portable::{ExportCursor, ExportPage, ImportStopped, Imported, Record};
 use super::state::due::Held;
 use super::state::{Moment, State};
 use super::view::{self, Outline, Peek, ReadPages};
@@ -245,6 +247,30 @@ impl Store for MemoryStore {
             summary.ready = Readiness::Refusing("it is closed".into());
         }
         ready(summary)
+    }
+
+    fn export(
+        &self,
+        query: Query,
+        cursor: Option<ExportCursor>,
+        bytes_max: usize,
+    ) -> BoxFuture<'_, Result<ExportPage, StoreError>> {
+        let now = self.world.clock.now();
+        let inner = self.lock();
+        ready(export::page(&query, cursor, bytes_max, now, &inner.facts, &*inner))
+    }
+
+    fn import(&self, records: Vec<Record>) -> BoxFuture<'_, Result<Imported, ImportStopped>> {
+        let mut so_far = Imported::default();
+        for Record { content, .. } in records {
+            let backlog = self.backlog_max;
+            match self.change(|state, facts| decide::import::import(state, facts, content, backlog))
+            {
+                Ok(taken) => so_far.count(taken),
+                Err(error) => return ready(Err(ImportStopped { so_far, error })),
+            }
+        }
+        ready(Ok(so_far))
     }
 
     fn close(&self) -> BoxFuture<'_, Result<(), StoreError>> {

@@ -9,6 +9,7 @@ mod codec;
 #[cfg(test)]
 mod contract;
 mod decide;
+mod export;
 mod fact;
 #[cfg(test)]
 mod fixtures;
@@ -18,6 +19,7 @@ pub mod journal;
 mod keys;
 pub mod memory;
 mod page;
+pub mod portable;
 pub mod sled;
 mod state;
 mod view;
@@ -35,6 +37,7 @@ use serde_json::{Map, Value as Json};
 use crate::delivery::state::{DeliveryState, Entry, Status, StepStatus, Transition};
 use crate::envelope::{Envelope, Identity, OnConflict};
 use crate::name::{DeliveryId, EventId, RevisionHash, RouteName, SourceName, Uid};
+use portable::{ExportCursor, ExportPage, ImportStopped, Imported, Record};
 
 /// Unfinished deliveries that a store holds at most, unless it is told otherwise (`limits.backlog`).
 pub const BACKLOG_MAX: u64 = 1_000_000;
@@ -323,6 +326,12 @@ impl Default for Retention {
 }
 
 impl Retention {
+    /// Nothing expires.
+    pub fn forever() -> Self {
+        let default = SourceRetention { retain: Duration::MAX, dedupe: Duration::MAX };
+        Self { sources: BTreeMap::new(), default, audit: Duration::MAX }
+    }
+
     fn of(&self, source: Option<&SourceName>) -> SourceRetention {
         let found = source.and_then(|source| self.sources.get(source)).unwrap_or(&self.default);
         SourceRetention { retain: found.retain, dedupe: found.dedupe.max(found.retain) }
@@ -442,6 +451,18 @@ pub trait Store: Send + Sync + 'static {
     /// Failed deliveries by route and cause, most first.
     fn causes(&self) -> BoxFuture<'_, Vec<CauseCount>>;
     fn summary(&self) -> BoxFuture<'_, Summary>;
+
+    /// The contents in their portable form, page after page of about `bytes_max` each: all of it, or the events that
+    /// `query` chooses. `cursor` is a former page's `next`.
+    fn export(
+        &self,
+        query: Query,
+        cursor: Option<ExportCursor>,
+        bytes_max: usize,
+    ) -> BoxFuture<'_, Result<ExportPage, StoreError>>;
+    /// Takes in what another store exported; each record is all there or not at all, and what is taken is durable on
+    /// return. An event that is known by its uid or by an identity is left as it is here.
+    fn import(&self, records: Vec<Record>) -> BoxFuture<'_, Result<Imported, ImportStopped>>;
 
     /// Writes out what is ordered and marks a clean end. Nothing is accepted afterwards.
     fn close(&self) -> BoxFuture<'_, Result<(), StoreError>>;

@@ -34,6 +34,9 @@ use crate::delivery::state::{DeliveryState, KeyClaim, Status, Transition};
 use crate::envelope::{Envelope, Identity};
 use crate::name::{DeliveryId, EventId, RevisionHash, RouteName, Uid};
 
+/// Cells whose names begin so hold what another journal hashed with.
+pub(crate) const FOREIGN: &str = "hashing/";
+
 /// A moment on both clocks: wall time is written down, monotonic time is waited for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Moment {
@@ -132,6 +135,8 @@ pub(crate) struct State {
     names: Words,
     types: Words,
     cells: BTreeMap<String, Cell>,
+    /// Of other journals, whose hashes came here by an import.
+    foreign: Vec<Hashing>,
     /// This segment and all before it are gone for good.
     pub(crate) retired: u64,
     /// Segments that are gone, and may still be named by identities.
@@ -181,6 +186,7 @@ impl State {
             names: Words::default(),
             types: Words::default(),
             cells: BTreeMap::new(),
+            foreign: Vec::new(),
             retired: 0,
             forgotten: Vec::new(),
             damage: Damage::default(),
@@ -228,6 +234,7 @@ impl State {
             Fact::Cell { name, version, value } => {
                 let known = self.cells.get(name).map_or(0, |cell| cell.version);
                 if *version >= known {
+                    self.note_foreign(name, value);
                     let value = value.clone();
                     self.cells.insert(name.clone(), Cell { version: *version, value, at });
                 }
@@ -721,13 +728,28 @@ impl State {
     }
 
     /// Events that may have this identity: each must be confirmed on what it stored.
-    pub(crate) fn identity_candidates(
-        &self,
-        envelope: &Envelope,
-        identity: &Identity,
-    ) -> impl Iterator<Item = EventKey> + '_ {
-        let hash = self.hashing.identity(&envelope.source, &envelope.path, identity);
-        self.known_by(hash)
+    pub(crate) fn identity_candidates<'a>(
+        &'a self,
+        envelope: &'a Envelope,
+        identity: &'a Identity,
+    ) -> impl Iterator<Item = EventKey> + 'a {
+        let hash = |hashing: Hashing| hashing.identity(&envelope.source, &envelope.path, identity);
+        self.hashings().flat_map(move |hashing| self.known_by(hash(hashing)))
+    }
+
+    /// This journal's, and those of others that were imported: a hash whose text is gone can only be compared under the key
+    /// that it was made with.
+    pub(crate) fn hashings(&self) -> impl Iterator<Item = Hashing> + '_ {
+        std::iter::once(self.hashing).chain(self.foreign.iter().copied())
+    }
+
+    fn note_foreign(&mut self, cell: &str, value: &[u8]) {
+        if cell.starts_with(FOREIGN)
+            && let Ok(secret) = <[u8; 16]>::try_from(value)
+            && self.hashings().all(|known| known.secret() != secret)
+        {
+            self.foreign.push(Hashing::new(secret));
+        }
     }
 
     fn known_by(&self, hash: u64) -> impl Iterator<Item = EventKey> + '_ {
@@ -746,8 +768,8 @@ impl State {
         if let Some(holder) = self.keys.holder(&claim) {
             return Ok((holder.delivery != *id).then_some(holder));
         }
-        let hash = self.hashing.key(&claim);
-        for key in self.known_by(hash).collect::<Vec<_>>() {
+        let hashes = self.hashings().map(|hashing| hashing.key(&claim));
+        for key in hashes.flat_map(|hash| self.known_by(hash)).collect::<Vec<_>>() {
             let holder = self.finished_holder(key, &claim, facts)?;
             if let Some(holder) = holder.filter(|holder| holder.delivery != *id) {
                 return Ok(Some(holder));
@@ -767,8 +789,9 @@ impl State {
         if row.kind == RowKind::Remembered {
             return match &*facts.read(self.position(key))? {
                 Fact::Remembered(remembered) => {
-                    let wide = self.hashing.wide_key(claim);
-                    let known = remembered.keys.iter().find(|known| known.key == wide);
+                    let wide: Vec<_> =
+                        self.hashings().map(|hashing| hashing.wide_key(claim)).collect();
+                    let known = remembered.keys.iter().find(|known| wide.contains(&known.key));
                     Ok(known.map(|known| KeyHolder {
                         delivery: DeliveryId { uid: remembered.uid, route: known.route.clone() },
                         event_id: remembered.event_id.clone(),

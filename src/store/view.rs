@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::fact::{Fact, Position, ReadFacts, envelope_at};
+use super::hashing::Hashing;
 use super::page::{About, Place};
 use super::state::rows::{DeliveryRow, EventKey, EventRow, Repeats, RowKind, seconds};
 use super::state::{Moment, State, first_state, merge};
@@ -253,7 +254,7 @@ impl Row {
 }
 
 /// A query, as far as rows can answer it, in the numbers that they have.
-struct RowFilter<'a> {
+pub(crate) struct RowFilter<'a> {
     query: &'a Query,
     /// `Some(None)`: no row has it.
     route: Option<Option<u32>>,
@@ -263,7 +264,7 @@ struct RowFilter<'a> {
 }
 
 impl<'a> RowFilter<'a> {
-    fn new(query: &'a Query, state: &State) -> Self {
+    pub(crate) fn new(query: &'a Query, state: &State) -> Self {
         Self {
             query,
             route: query.route.as_ref().map(|route| state.name_number(route.as_str())),
@@ -273,7 +274,7 @@ impl<'a> RowFilter<'a> {
         }
     }
 
-    fn matches(&self, row: &EventRow, deliveries: &[DeliveryRow]) -> bool {
+    pub(crate) fn matches(&self, row: &EventRow, deliveries: &[DeliveryRow]) -> bool {
         if !row.is_stored() {
             return false;
         }
@@ -367,8 +368,8 @@ pub(crate) fn list(
 ) -> Result<Page, StoreError> {
     let cursor = cursor.map(EventKey::from_sequence);
     let as_of = state.peek(newest);
-    if let Some(term) = state.peek(|state| term_of(query, state)) {
-        let page = list_by_term(query, term, cursor, budget, pages, state)?;
+    if let Some(terms) = state.peek(|state| wanted_terms(query, state)) {
+        let page = list_by_term(query, &terms, cursor, budget, pages, state)?;
         return Ok(Page { as_of, ..page });
     }
     let (rows_max, examined_max) = (budget.rows_max.max(1), budget.examined_max.max(1));
@@ -406,16 +407,17 @@ fn newest(state: &State) -> Option<u64> {
     Some(EventKey { segment: *segment, index }.sequence())
 }
 
-/// What the query asks for by a keyed hash, if it does.
-fn term_of(query: &Query, state: &State) -> Option<u64> {
+/// What the query asks for by a keyed hash, if it does: by any of these.
+fn wanted_terms(query: &Query, state: &State) -> Option<Vec<u64>> {
     if let Some(id) = &query.event_id {
-        return Some(state.hashing.event_id(id));
+        return Some(vec![state.hashing.event_id(id)]);
     }
     if let Some(id) = &query.correlation_id {
-        return Some(state.hashing.correlation_id(id));
+        return Some(vec![state.hashing.correlation_id(id)]);
     }
     let (route, term) = (query.route.as_ref()?, query.field.as_ref()?);
-    Some(state.hashing.field(route, &term.field, &term.value))
+    let hash = |hashing: Hashing| hashing.field(route, &term.field, &term.value);
+    Some(state.hashings().map(hash).collect())
 }
 
 /// Events of `segment` and before that may have the term.
@@ -452,7 +454,7 @@ const HITS_MAX: usize = 100_000;
 
 fn list_by_term(
     query: &Query,
-    term: u64,
+    terms: &[u64],
     cursor: Option<EventKey>,
     budget: Budget,
     pages: &mut dyn ReadPages,
@@ -472,9 +474,11 @@ fn list_by_term(
     let mut last = cursor;
     for segment in segments {
         if segment > 0 {
-            let here = hits_in(segment, term, pages, state)?.into_iter();
-            // One that moved on was met where it stands now.
-            hits.extend(here.filter(|key| key.segment <= segment).filter(ahead));
+            for term in terms {
+                let here = hits_in(segment, *term, pages, state)?.into_iter();
+                // One that moved on was met where it stands now.
+                hits.extend(here.filter(|key| key.segment <= segment).filter(ahead));
+            }
         }
         if hits.len() > HITS_MAX {
             return Err(StoreError::Refusing(format!(
@@ -515,7 +519,7 @@ fn is<T: PartialEq + ?Sized>(wanted: Option<&T>, found: &T) -> bool {
     wanted.is_none_or(|wanted| wanted == found)
 }
 
-fn about_matches(about: &About, query: &Query) -> bool {
+pub(crate) fn about_matches(about: &About, query: &Query) -> bool {
     is(query.source.as_ref(), &about.source)
         && is(query.event_type.as_deref(), &*about.event_type)
         && is(query.event_id.as_ref(), &about.event_id)

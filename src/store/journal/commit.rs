@@ -170,6 +170,7 @@ impl Shared {
         }
         state.start(now);
         let expiry = Expiry::start(state.newest, now);
+        let retention = Mutex::new(options.retention.clone());
         Ok(Self {
             disk,
             world,
@@ -189,7 +190,7 @@ impl Shared {
             progress: watch::Sender::new(Progress { durable, dead: None }),
             changed: Notify::new(),
             sealing: Mutex::new(()),
-            retention: Mutex::default(),
+            retention,
             expiry,
             pass: Mutex::default(),
             stopping: Condvar::new(),
@@ -234,7 +235,9 @@ impl Shared {
             return;
         }
         match request {
-            Request::Accept { .. } => inbox.queues.ingest.push_back(request),
+            Request::Accept { .. } | Request::Import { .. } => {
+                inbox.queues.ingest.push_back(request)
+            }
             Request::Close { .. } => {
                 inbox.closed = true;
                 inbox.queues.first.push_back(request);
@@ -330,7 +333,18 @@ impl Shared {
         let held = self.state().claim(max, progress.durable, moment(&*self.world.clock));
         let mut claims = Vec::with_capacity(held.len());
         for Held { state, envelope, fence } in held {
-            match envelope.or_else(|at| envelope_at(self.facts(), at)) {
+            let uid = state.id.uid;
+            let read = |at| {
+                envelope_at(self.facts(), at).or_else(|error| {
+                    // It may have been carried to another segment meanwhile.
+                    let now = self.peek(|state| Some(state.position(state.stored(uid)?)));
+                    match now.filter(|now| *now != at) {
+                        Some(now) => envelope_at(self.facts(), now),
+                        None => Err(error),
+                    }
+                })
+            };
+            match envelope.or_else(read) {
                 Ok(envelope) => claims.push(Claim { state, envelope, fence }),
                 // Nobody can carry it out; the others are not held up by it. It stays held until the next start, which
                 // says what is wrong with the journal.
@@ -361,6 +375,20 @@ impl Shared {
     /// The writer's thread.
     pub(super) fn write_until_stopped(&self) {
         let _end = EndOnPanic(self);
+        self.write_until_ended();
+        // Nobody is left waiting for an answer that will not come: the compactor would never end.
+        let mut desk = self.desk.lock().expect("no holder of this lock can panic");
+        let left = std::mem::take(&mut self.inbox().queues);
+        let queues = std::mem::replace(&mut desk.queues, left);
+        desk.writer.refuse_all(self.ended());
+        for queues in [queues, std::mem::take(&mut desk.queues)] {
+            for request in queues.first.into_iter().chain(queues.ingest) {
+                request.refuse(self.ended());
+            }
+        }
+    }
+
+    fn write_until_ended(&self) {
         loop {
             match self.commit_once() {
                 Turn::Worked => {}

@@ -19,13 +19,15 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 pub use recovery::OpenError;
 
 use self::commit::Shared;
 use self::writer::{Reply, Request};
+use super::export;
 use super::index::Index;
+use super::portable::{ExportCursor, ExportPage, ImportStopped, Imported, Record};
 use super::view::{self, Outline, Peek};
 use super::{
     Acceptance, BACKLOG_MAX, Budget, CauseCount, Change, Claim, Durability, EventView, Fence,
@@ -58,6 +60,9 @@ pub struct JournalOptions {
     pub segment_age_max: Duration,
     /// How often it is looked whether a segment has expired.
     pub compact_every: Duration,
+    /// How long what is kept, from the first moment on: by other times than the configuration's the opening would already
+    /// let go what is to stay.
+    pub retention: Retention,
 }
 
 impl Default for JournalOptions {
@@ -71,12 +76,17 @@ impl Default for JournalOptions {
             space_retry: Duration::from_secs(1),
             segment_age_max: Duration::from_secs(24 * 60 * 60),
             compact_every: Duration::from_secs(10),
+            retention: Retention::default(),
         }
     }
 }
 
 /// How long an event waits for room among those that wait for their commit.
 const INGEST_WAIT: Duration = Duration::from_secs(1);
+/// An import is in no hurry.
+const IMPORT_WAIT: Duration = Duration::from_secs(10);
+const IMPORT_RECORDS_AT_ONCE: usize = 256;
+const IMPORT_BYTES_AT_ONCE: usize = 4 << 20;
 
 /// See [`super::Store`].
 pub struct JournalStore {
@@ -143,6 +153,63 @@ impl JournalStore {
         self.shared.set_retention(retention);
     }
 
+    /// Window by window, so that new events that come meanwhile find their place in the queue.
+    async fn take_records(&self, records: Vec<Record>) -> Result<Imported, ImportStopped> {
+        let mut so_far = Imported::default();
+        let mut records = records.into_iter().peekable();
+        while records.peek().is_some() {
+            let (mut window, mut bytes) = (Vec::new(), 0);
+            let mut stopped = None;
+            while window.len() < IMPORT_RECORDS_AT_ONCE
+                && bytes < IMPORT_BYTES_AT_ONCE
+                && let Some(Record { content, bytes: weight }) = records.next()
+            {
+                bytes += weight;
+                match self.room(weight, IMPORT_WAIT).await {
+                    Ok(permit) => {
+                        let (reply, answer) = oneshot::channel();
+                        self.shared.enqueue(Request::Import { content, permit, reply });
+                        window.push(answer);
+                    }
+                    Err(error) => {
+                        stopped = Some(error);
+                        break;
+                    }
+                }
+            }
+            for answer in window {
+                let answer = answer.await.unwrap_or_else(|_| Err(self.shared.ended()));
+                match answer {
+                    Ok(taken) if stopped.is_none() => so_far.count(taken),
+                    // What was taken after a refused one is known when it comes again.
+                    Ok(_) => {}
+                    Err(error) => stopped = stopped.or(Some(error)),
+                }
+            }
+            if let Some(error) = stopped {
+                return Err(ImportStopped { so_far, error });
+            }
+        }
+        Ok(so_far)
+    }
+
+    /// A place among what waits for its commit.
+    async fn room(
+        &self,
+        weight: usize,
+        wait: Duration,
+    ) -> Result<OwnedSemaphorePermit, StoreError> {
+        if let Some(why) = self.shared.refusing() {
+            return Err(why);
+        }
+        let weight = weight.min(self.ingest_bytes_max);
+        let permits = self.ingest.clone().acquire_many_owned(weight as u32);
+        match clock::timeout(&*self.world.clock, wait, permits).await {
+            Some(permit) => Ok(permit.expect("the semaphore is never closed")),
+            None => Err(StoreError::Refusing("too many events wait to be written".into())),
+        }
+    }
+
     async fn ask<A>(&self, request: impl FnOnce(Reply<A>) -> Request) -> Result<A, StoreError> {
         let (reply, answer) = oneshot::channel();
         self.shared.enqueue(request(reply));
@@ -174,17 +241,7 @@ fn weight(event: &NewEvent) -> usize {
 impl Store for JournalStore {
     fn accept(&self, events: Vec<NewEvent>) -> BoxFuture<'_, Result<Vec<Acceptance>, StoreError>> {
         Box::pin(async move {
-            if let Some(why) = self.shared.refusing() {
-                return Err(why);
-            }
-            let weight = events.iter().map(weight).sum::<usize>().min(self.ingest_bytes_max);
-            let permits = self.ingest.clone().acquire_many_owned(weight as u32);
-            let permit = match clock::timeout(&*self.world.clock, INGEST_WAIT, permits).await {
-                Some(permit) => permit.expect("the semaphore is never closed"),
-                None => {
-                    return Err(StoreError::Refusing("too many events wait to be written".into()));
-                }
-            };
+            let permit = self.room(events.iter().map(weight).sum(), INGEST_WAIT).await?;
             self.ask(|reply| Request::Accept { events, permit, reply }).await
         })
     }
@@ -320,6 +377,25 @@ impl Store for JournalStore {
             };
             summary
         })
+    }
+
+    fn export(
+        &self,
+        query: Query,
+        cursor: Option<ExportCursor>,
+        bytes_max: usize,
+    ) -> BoxFuture<'_, Result<ExportPage, StoreError>> {
+        Box::pin(async move {
+            let now = self.world.clock.now();
+            let (facts, state) = (self.shared.facts(), &*self.shared);
+            let page = blocking(|| export::page(&query, cursor, bytes_max, now, facts, state))?;
+            self.shared.until_seen().await?;
+            Ok(page)
+        })
+    }
+
+    fn import(&self, records: Vec<Record>) -> BoxFuture<'_, Result<Imported, ImportStopped>> {
+        Box::pin(self.take_records(records))
     }
 
     fn close(&self) -> BoxFuture<'_, Result<(), StoreError>> {

@@ -148,12 +148,6 @@ pub(super) fn recover(
             "this segment was damaged and repaired; what was lost with it is written down in the folder quarantine/"
         );
     }
-    for &gone in there.range(..=retired) {
-        // Its end was written down; what was left to do is done now.
-        sealed.forget(gone);
-        segments.forget(gone);
-        disk.remove(&segment::name(gone)).map_err(io("remove a segment that is retired"))?;
-    }
     if let Some((segment, end)) = newest {
         if clean {
             // What was prepared and not used is given back.
@@ -162,6 +156,12 @@ pub(super) fn recover(
         } else {
             copy(&**disk, segments, segment, end).map_err(io("copy the last segment"))?;
         }
+    }
+    for &gone in there.range(..=retired) {
+        // Its end was written down, and is on the medium now; what was left to do is done.
+        sealed.forget(gone);
+        segments.forget(gone);
+        disk.remove(&segment::name(gone)).map_err(io("remove a segment that is retired"))?;
     }
     let spares: Vec<u64> =
         (last + 1..).take_while(|number| blank.get(number) == Some(&segment_bytes)).collect();

@@ -1,7 +1,7 @@
 //! Reading segments: what stands at a place, how a segment ends, and the state that its facts make. Here a torn tail, which
 //! a crash leaves, is told from damage; a start and `router doctor` judge by the same code.
 
-use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 
 use super::format::{self, Found, HEADER_BYTES, Header};
 use super::recovery::OpenError;
@@ -155,9 +155,12 @@ impl<'a> Replay<'a> {
     ) -> Result<Taken, OpenError> {
         let hashing = self.hashing;
         let (send, batches) = mpsc::sync_channel(BATCHES_AHEAD);
+        // What was applied is freed where it was made: memory that goes from thread to thread costs more than all the rest.
+        let (give_back, applied_batches) = mpsc::channel();
         let (end, derivation, last) = std::thread::scope(|scope| {
-            let reader = scope.spawn(move || read_all(bytes, number, hashing, &send));
-            let applied = self.apply_all(number, &batches, follows);
+            let reader =
+                scope.spawn(move || read_all(bytes, number, hashing, &send, &applied_batches));
+            let applied = self.apply_all(number, &batches, &give_back, follows);
             // A reader that is ahead of a failure finds nobody to send to, and ends.
             drop(batches);
             let (derivation, last) = reader.join().expect("whoever reads does not panic");
@@ -193,6 +196,7 @@ impl<'a> Replay<'a> {
         &mut self,
         number: u64,
         batches: &Receiver<Batch>,
+        give_back: &Sender<Batch>,
         follows: bool,
     ) -> Result<usize, OpenError> {
         let mut offset = 0;
@@ -207,17 +211,19 @@ impl<'a> Replay<'a> {
             if let Some(why) = self.expected(number, true).refuses(&batch.header) {
                 return Err(self.corrupt(number, offset, why));
             }
-            for (at, fact) in batch.facts {
-                let applied = self.state.apply(&fact, at, self.next, self.now, self.segments);
+            for (at, fact) in &batch.facts {
+                let applied = self.state.apply(fact, *at, self.next, self.now, self.segments);
                 applied
                     .map_err(|error: StoreError| self.corrupt(number, offset, error.to_string()))?;
                 self.next += fact.numbers();
-                self.clean = fact == Fact::Closed;
+                self.clean = *fact == Fact::Closed;
             }
             // The mark of a writer may be among what was lost.
             self.state.epoch = self.state.epoch.max(batch.header.epoch);
             offset = batch.end;
             self.last = Some((number, offset));
+            // The reader may have come to its end.
+            drop(give_back.send(batch));
         }
         Ok(offset)
     }
@@ -232,10 +238,12 @@ fn read_all(
     number: u64,
     hashing: Hashing,
     send: &SyncSender<Batch>,
+    applied: &Receiver<Batch>,
 ) -> (Derivation, Next) {
     let mut derivation = Derivation::new(hashing);
     let mut offset = 0;
     loop {
+        applied.try_iter().for_each(drop);
         match read_at(bytes, offset, number) {
             Next::Batch(batch) => {
                 derivation.batch(&bytes[offset..offset + HEADER_BYTES]);

@@ -11,9 +11,11 @@ use super::segment::{self, Segments};
 use crate::delivery::state::Entry;
 use crate::name::{DeliveryId, RevisionHash, Uid};
 use crate::store::checkpoint::Mark;
+use crate::store::decide::import;
 use crate::store::decide::retention::{self, Moving};
 use crate::store::decide::{self, Decision};
 use crate::store::fact::{Fact, Position, ReadFacts};
+use crate::store::portable::{Content, Taken};
 use crate::store::state::{Moment, State};
 use crate::store::{
     Acceptance, Change, Durability, Fence, NewDelivery, NewEvent, Operated, Operation, Recorded,
@@ -52,6 +54,12 @@ pub(crate) enum Request {
         text: Arc<str>,
         reply: Reply<()>,
     },
+    /// A record of an export. It waits with the new events, for it brings work, too.
+    Import {
+        content: Content,
+        permit: OwnedSemaphorePermit,
+        reply: Reply<Taken>,
+    },
     /// Events move to the newest segment, and facts are written again.
     Carry {
         moving: Vec<Moving>,
@@ -79,6 +87,7 @@ impl Request {
             Request::Operate { reply, .. } => drop(reply.send(Err(error))),
             Request::Route { reply, .. } => drop(reply.send(Err(error))),
             Request::Revision { reply, .. } => drop(reply.send(Err(error))),
+            Request::Import { reply, .. } => drop(reply.send(Err(error))),
             Request::Carry { reply, .. } => drop(reply.send(Err(error))),
             Request::Retire { reply, .. } => drop(reply.send(Err(error))),
             Request::Close { reply } => drop(reply.send(Err(error))),
@@ -228,6 +237,17 @@ impl Writer {
         }
     }
 
+    /// Nothing more will be written.
+    pub(crate) fn refuse_all(&mut self, error: StoreError) {
+        if let Some(carried) = self.carried.take() {
+            (carried.ack)(Err(error.clone()));
+        }
+        if let Some(reply) = self.closing.take() {
+            // Whoever asked may have gone away.
+            drop(reply.send(Err(error)));
+        }
+    }
+
     /// Bytes in the journal, with what a full segment left unused.
     #[cfg(test)]
     pub(crate) fn written(&self) -> u64 {
@@ -350,6 +370,10 @@ impl Writer {
             }
             Request::Revision { hash, text, reply } => {
                 decided(Ok(decide::revision(state, hash, text)), reply, None)
+            }
+            Request::Import { content, permit, reply } => {
+                let decision = import::import(state, &reader, content, self.backlog_max);
+                decided(decision, reply, Some(permit))
             }
             Request::Carry { moving, also, reply } => {
                 decided(Ok(retention::carry(state, moving, also)), reply, None)

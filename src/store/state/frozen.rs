@@ -101,6 +101,7 @@ impl State {
         }
         for at in frozen.cells {
             let Fact::Cell { name, version, value } = &*facts.read(at)? else { return Ok(None) };
+            state.note_foreign(name, value);
             let cell = Cell { version: *version, value: value.clone(), at };
             state.cells.insert(name.clone(), cell);
         }

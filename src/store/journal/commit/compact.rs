@@ -52,6 +52,8 @@ const EVENTS_AT_ONCE: usize = 64;
 const BYTES_AT_ONCE: u64 = 512 << 10;
 /// Bytes that are written again in a second, at most.
 const BYTES_A_SECOND: u64 = 8 << 20;
+/// Bytes of segments that are removed in a second, at most: that, too, takes the disk's time.
+const BYTES_FREED_A_SECOND: u64 = 64 << 20;
 /// A segment whose events have all expired goes after this time, however much must be written again for it.
 const OVERDUE: Duration = Duration::from_secs(24 * 60 * 60);
 /// What is left of an expired event, about.
@@ -86,7 +88,10 @@ impl Shared {
     pub(in crate::store::journal) fn compact_until_stopped(&self) {
         loop {
             let wait = match self.compact_once() {
-                Ok(Compacted::Retired) => continue,
+                Ok(Compacted::Retired) => {
+                    let bytes = self.options.segment_bytes;
+                    Duration::from_millis(bytes.saturating_mul(1000) / BYTES_FREED_A_SECOND)
+                }
                 Ok(Compacted::Moved(bytes)) => {
                     Duration::from_millis(bytes.saturating_mul(1000) / BYTES_A_SECOND)
                 }

@@ -6,7 +6,7 @@ use super::*;
 use crate::store::decide::retention::{self, Moving};
 use crate::store::fact::{Fact, Position};
 use crate::store::fixtures::waits_for;
-use crate::store::index::{Group, Index, MemoryIndex};
+use crate::store::index::{Group, MemoryIndex};
 use crate::store::journal::commit::compact::Compacted;
 use crate::store::state::rows::{AuditRow, Shelf};
 use crate::store::view::Outline;
@@ -548,4 +548,35 @@ fn a_write_that_fails_in_the_middle_of_a_compaction_costs_nothing() {
             }
         }
     }
+}
+
+/// Whoever asked for something that found no room is told at the end: the compactor's thread waits for such an answer, and
+/// the end waits for the compactor's thread.
+#[test]
+fn what_found_no_room_is_answered_at_the_end() {
+    let memory = MemoryDisk::new();
+    memory.set_quota(26 << 10);
+    let disk = Arc::new(Roomy(memory));
+    let store = JournalStore::open_unstarted(disk, no_index(), small(), world(1).0).unwrap();
+    while store.shared.prepare_once() {}
+    for number in 1.. {
+        let offered = event(number, &format!("e{number}"), &"x".repeat(700), &[]);
+        if accept(&store, offered).is_some_and(|answer| answer.is_err()) {
+            break;
+        }
+    }
+    let mut number = 0;
+    let left = loop {
+        number += 1;
+        let hash = format!("h{number}");
+        let mut put = store.revision_put(hash.as_str().into(), "x".repeat(100).into());
+        assert!((&mut put).now_or_never().is_none());
+        work(&store);
+        if (&mut put).now_or_never().is_none() {
+            break put;
+        }
+    };
+    store.shared.stop();
+    store.shared.write_until_stopped();
+    assert!(matches!(left.now_or_never(), Some(Err(StoreError::Refusing(_)))));
 }

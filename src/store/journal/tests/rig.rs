@@ -4,11 +4,8 @@ use futures_util::future::BoxFuture;
 
 use super::*;
 use crate::delivery::state::DeliveryState;
-use crate::store::index::Index;
 use crate::store::journal::commit::compact::Compacted;
 use crate::store::{Retention, SourceRetention};
-use crate::world::clock::{Clock, ManualClock};
-use jiff::Timestamp;
 
 pub(super) const HOUR: Duration = Duration::from_secs(60 * 60);
 pub(super) const ALL: Budget = Budget { rows_max: 10_000, examined_max: 100_000 };
@@ -57,21 +54,26 @@ impl Rig {
     }
 
     pub(super) fn through(memory: &MemoryDisk, disk: Arc<dyn Disk>, index: Arc<dyn Index>) -> Self {
+        let mut rig = Self::unopened(memory);
+        (rig.disk, rig.index) = (disk, index);
+        rig.open();
+        rig
+    }
+
+    pub(super) fn unopened(memory: &MemoryDisk) -> Self {
         // A segment is old enough to be ended whenever it is asked for.
         let options = JournalOptions { segment_age_max: Duration::ZERO, ..small() };
-        let mut rig = Self {
+        Self {
             memory: memory.clone(),
-            disk,
-            index,
+            disk: Arc::new(memory.clone()),
+            index: no_index(),
             clock: Arc::new(ManualClock::at(start())),
             options,
             retention: kept(HOUR, 2 * HOUR, 3 * HOUR),
             store: None,
             claims: BTreeMap::new(),
             starts: 0,
-        };
-        rig.open();
-        rig
+        }
     }
 
     pub(super) fn on(disk: &MemoryDisk) -> Self {
