@@ -6,6 +6,7 @@ mod guard;
 mod problem;
 mod replay;
 mod shape;
+mod store;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -93,6 +94,8 @@ fn app(admin: Admin, loopback: bool) -> Router {
         .route("/api/v1/events/{event_id}", get(events::show))
         .route("/api/v1/events/{event_id}/replay", post(replay::replay))
         .route("/api/v1/causes", get(events::causes))
+        .route("/api/v1/store/files", get(store::list))
+        .route("/api/v1/store/files/{name}", get(store::read))
         .route_layer(from_fn_with_state(admin.clone(), authenticate));
     Router::new()
         .route("/", get(index))
@@ -150,7 +153,7 @@ async fn authenticate(
 }
 
 async fn index() -> &'static str {
-    "router\n\n/healthz\n/readyz\n/metrics\n/api/v1/events\n/api/v1/events/{eventId}\n/api/v1/causes\nPOST /api/v1/events/{eventId}/replay\n"
+    "router\n\n/healthz\n/readyz\n/metrics\n/api/v1/events\n/api/v1/events/{eventId}\n/api/v1/causes\nPOST /api/v1/events/{eventId}/replay\n/api/v1/store/files\n/api/v1/store/files/{name}\n"
 }
 
 async fn alive() -> Response {
