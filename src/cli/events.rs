@@ -195,7 +195,7 @@ impl Api {
     }
 }
 
-fn accepted(answer: Result<(u16, Json), ApiError>) -> anyhow::Result<Json> {
+pub(super) fn accepted(answer: Result<(u16, Json), ApiError>) -> anyhow::Result<Json> {
     let (status, body) = match answer {
         Ok(answer) => answer,
         Err(error @ ApiError::Unreachable { .. }) => {

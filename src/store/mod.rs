@@ -11,10 +11,10 @@ mod contract;
 mod decide;
 mod export;
 mod fact;
+pub mod files;
 #[cfg(test)]
 mod fixtures;
 mod hashing;
-pub mod files;
 pub mod index;
 pub mod journal;
 mod keys;

@@ -216,11 +216,7 @@ impl Drop for SledIndex {
 }
 
 /// Opens a copy of an index, which is made in `copy`, so that nothing of the index itself changes.
-pub fn open_copy(
-    folder: &Path,
-    copy: &Path,
-    limits: SledLimits,
-) -> Result<SledIndex, IndexError> {
+pub fn open_copy(folder: &Path, copy: &Path, limits: SledLimits) -> Result<SledIndex, IndexError> {
     copy_folder(folder, copy).map_err(|error| {
         IndexError(format!("{} cannot be copied to {}: {error}", folder.display(), copy.display()))
     })?;

@@ -205,7 +205,7 @@ fn look_and_treat(
     if treated {
         confirm(disk, world, progress)?;
     }
-    Ok((pass.report, treated || pass.index_is_wrong))
+    Ok((pass.report, pass.index_is_wrong))
 }
 
 /// What was repaired must be whole now.

@@ -42,11 +42,8 @@ fn key_file() -> StoreFile {
 
 /// The files of a folder that nobody writes to: whoever calls holds its lock.
 pub fn at_rest(disk: &dyn Disk) -> Result<StoreFiles, OpenError> {
-    let io = |source| OpenError::Io {
-        place: disk.place(),
-        action: "read the files".into(),
-        source,
-    };
+    let io =
+        |source| OpenError::Io { place: disk.place(), action: "read the files".into(), source };
     let journal = journal_of(disk)?;
     let names = disk.list().map_err(io)?;
     let mut files = vec![key_file()];

@@ -293,7 +293,7 @@ fn a_torn_tail_is_cut() {
     assert_eq!((finding.segment, finding.offset), (Some(1), Some(used)));
     assert!(finding.what.contains("torn"));
     let (report, _) = repair(&torn, None);
-    assert_eq!(report.repaired.len(), 2, "{report:#?}");
+    assert_eq!(report.repaired.len(), 1);
     assert!(examine(&torn, None).is_clean());
     assert_eq!(driven(&torn, small()).unwrap().summary().now_or_never().unwrap().events, 3);
 }
