@@ -2,6 +2,7 @@
 
 mod cuts;
 mod doctor;
+mod kept;
 mod pages;
 mod retention;
 mod rig;
