@@ -48,7 +48,8 @@ fn splice(image: &mut Vec<u8>, offset: usize, patch: &[u8]) {
 }
 
 /// Looks through a segment. `after`: number of the first fact that later segments still show; `absent`: there is no file,
-/// and all that was in it is lost; `open_ended`: there is none for the next segment. Refuses what a newer program wrote, and says what that is.
+/// and all that was in it is lost; `open_ended`: the next segment
+/// does not show what it began with. Refuses what a newer program wrote, and says what that is.
 pub(super) fn look(
     bytes: &[u8],
     mut expected: Expected,
@@ -78,8 +79,8 @@ pub(super) fn look(
             (None, Tail::Damaged(at)) => format!(
                 "the batch here does not prove itself, and a later one at {at} says that it had been synced"
             ),
-            // What is missing was in the file that is.
-            (None, Tail::Blank) if open_ended && !missing => {
+            // What is missing between this one and later ones was there.
+            (None, Tail::Blank) if open_ended && offset > 0 => {
                 return Ok(Salvaged { holes, patches });
             }
             (None, Tail::Blank | Tail::Torn) => match after().filter(|after| *after > next) {
@@ -87,6 +88,9 @@ pub(super) fn look(
                     "the segment ends here with fact {next}, and the next one goes on with fact {after}"
                 ),
                 None if missing => "the file is not there".to_owned(),
+                None if offset == 0 && after().is_some() => {
+                    "nothing stands in the segment".to_owned()
+                }
                 None => return Ok(Salvaged { holes, patches }),
             },
         };

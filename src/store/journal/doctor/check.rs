@@ -121,7 +121,7 @@ impl<'a> Pass<'a> {
                 bytes.map_err(self.patient.io(format!("read segment {number}")))?
             }
         };
-        let open_ended = !there.contains(&(number + 1));
+        let open_ended = self.first_of(number + 1).is_none();
         let known = OnceCell::new();
         let after = || *known.get_or_init(|| self.first_after(number, there));
         let expected = self.replay.expected(number, follows);
@@ -174,15 +174,19 @@ impl<'a> Pass<'a> {
         Ok(())
     }
 
+    /// Number of the fact that a segment begins with, if its first batch proves itself.
+    fn first_of(&self, number: u64) -> Option<u64> {
+        let batch = self.patient.segments.batch(number, 0).ok()?;
+        match format::batch_at(&batch, 0) {
+            Found::Batch(header, _) if header.segment == number => Some(header.first),
+            Found::Batch(..) | Found::Newer(_) | Found::Nothing => None,
+        }
+    }
+
     /// Number of the first fact that a later segment shows.
     fn first_after(&self, number: u64, there: &BTreeSet<u64>) -> Option<u64> {
         there.range(number + 1..).find_map(|&later| {
-            let of_it = |batch: &[u8], at| match format::batch_at(batch, at) {
-                Found::Batch(header, _) if header.segment == later => Some(header.first),
-                Found::Batch(..) | Found::Newer(_) | Found::Nothing => None,
-            };
-            let head = self.patient.segments.batch(later, 0).ok();
-            if let Some(first) = head.and_then(|head| of_it(&head, 0)) {
+            if let Some(first) = self.first_of(later) {
                 return Some(first);
             }
             let bytes = self.patient.segments.bytes(later).ok()?;
