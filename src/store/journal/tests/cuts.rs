@@ -61,13 +61,13 @@ impl Run {
 
     /// Lets time pass, ends a segment, or compacts.
     fn grow_older(&mut self, random: &mut StdRng) {
-        match random.random_range(0..7) {
+        match random.random_range(0..8) {
             0 => self.clock.advance(Duration::from_secs(random.random_range(60..8_000))),
             1 => {
                 self.store.shared.end_old_segment();
                 self.commit();
             }
-            2 => {
+            2..4 => {
                 // Most of the work is done at once; what is left must be carried.
                 for claim in self.store.shared.claim(100).unwrap_or_default() {
                     match claim.state.id.uid.0.as_u128() % 7 {
@@ -186,7 +186,7 @@ fn a_power_cut_in_a_compaction_takes_nothing_that_was_acknowledged() {
             }
         });
     }
-    assert!(cuts > 800 && retired > 2, "{cuts} cuts, {retired} retired");
+    assert!(cuts > 500 && retired > 2, "{cuts} cuts, {retired} retired");
 }
 
 #[test]
