@@ -378,7 +378,7 @@ fn check_with(
         let view = store.event(Uid(Uuid::from_u128(number)));
         view.now_or_never().expect("all is durable after the start").unwrap()
     };
-    let may_go = |number| told.may_go.get(number).is_some_and(|from| *from <= operations);
+    let may_go = |number: &u128| told.may_go.get(number).is_some_and(|from| *from <= operations);
     // The highest version that was told of each.
     let mut expected: BTreeMap<u128, u64> = BTreeMap::new();
     let events = told.events.iter().map(|(at, number)| (*at, *number, 0));
