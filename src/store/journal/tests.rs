@@ -2,6 +2,7 @@
 
 mod cuts;
 mod pages;
+mod resume;
 mod retention;
 mod rig;
 

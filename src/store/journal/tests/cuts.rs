@@ -22,7 +22,7 @@ pub(super) fn copied(index: &MemoryIndex) -> Arc<MemoryIndex> {
 }
 
 impl Run {
-    fn keep_short(self) -> Self {
+    pub(super) fn keep_short(self) -> Self {
         self.store.set_retention(kept(RETAIN, DEDUPE, 3 * HOUR));
         self
     }
@@ -60,7 +60,7 @@ impl Run {
     }
 
     /// Lets time pass, ends a segment, or compacts.
-    fn grow_older(&mut self, random: &mut StdRng) {
+    pub(super) fn grow_older(&mut self, random: &mut StdRng) {
         match random.random_range(0..8) {
             0 => self.clock.advance(Duration::from_secs(random.random_range(60..9_000))),
             1 => {
