@@ -3,6 +3,9 @@
 pub mod check;
 pub mod demo;
 pub mod events;
+pub mod export;
+pub mod import;
+mod place;
 pub mod providers;
 pub mod running;
 pub mod sample;
@@ -63,6 +66,10 @@ pub enum Command {
     Try(try_route::Args),
     /// Look at the events of a running router and replay them
     Events(events::Args),
+    /// Write the store out as JSON lines: events with all that happened to them
+    Export(export::Args),
+    /// Take in what `router export` wrote
+    Import(import::Args),
     /// Print the JSON Schema of a kind of file, for editors
     Schema(schema::Args),
     /// List the provider presets, or print one
@@ -101,6 +108,8 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Send(args) => send::run(args, global).await,
         Command::Try(args) => try_route::run(args, global).await,
         Command::Events(args) => events::run(args, global).await,
+        Command::Export(args) => export::run(args, global).await,
+        Command::Import(args) => import::run(args, global).await,
         Command::Schema(args) => schema::run(args, global).await,
         Command::Providers(args) => providers::run(args, global).await,
     }
