@@ -104,7 +104,7 @@ async fn ambiguous(admin: &Admin, id: &str, uids: &[Uid]) -> Result<Problem, Pro
     Ok(Problem::conflict(detail).with("matches", Json::Array(matches)))
 }
 
-fn filters(raw: &str, now: Timestamp) -> Result<(Query, Option<u64>, usize), Problem> {
+pub(super) fn filters(raw: &str, now: Timestamp) -> Result<(Query, Option<u64>, usize), Problem> {
     let mut query = Query::default();
     let (mut cursor, mut limit) = (None, ROWS);
     for (name, value) in form_urlencoded::parse(raw.as_bytes()) {
@@ -169,7 +169,7 @@ fn filters(raw: &str, now: Timestamp) -> Result<(Query, Option<u64>, usize), Pro
     Ok((query, cursor, limit))
 }
 
-fn unknown_parameter(name: &str, known: &str) -> Problem {
+pub(super) fn unknown_parameter(name: &str, known: &str) -> Problem {
     Problem::bad_request(format!("`{name}` is no parameter of this address; it takes {known}"))
 }
 

@@ -100,7 +100,12 @@ fn is_json(headers: &HeaderMap) -> bool {
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.split(';').next())
-        .is_some_and(|media| media.trim().eq_ignore_ascii_case("application/json"))
+        .map(str::trim)
+        // Neither is a type that a form can post.
+        .is_some_and(|media| {
+            media.eq_ignore_ascii_case("application/json")
+                || media.eq_ignore_ascii_case("application/x-ndjson")
+        })
 }
 
 /// `localhost`, `127.0.0.0/8` or `[::1]`, with or without a port.

@@ -7,16 +7,17 @@ mod problem;
 mod replay;
 mod shape;
 mod store;
+mod transfer;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -96,6 +97,11 @@ fn app(admin: Admin, loopback: bool) -> Router {
         .route("/api/v1/causes", get(events::causes))
         .route("/api/v1/store/files", get(store::list))
         .route("/api/v1/store/files/{name}", get(store::read))
+        .route("/api/v1/store/export", get(transfer::export))
+        .route(
+            "/api/v1/store/import",
+            post(transfer::import).layer(Extension(transfer::Turn::new())),
+        )
         .route_layer(from_fn_with_state(admin.clone(), authenticate));
     Router::new()
         .route("/", get(index))
@@ -153,7 +159,7 @@ async fn authenticate(
 }
 
 async fn index() -> &'static str {
-    "router\n\n/healthz\n/readyz\n/metrics\n/api/v1/events\n/api/v1/events/{eventId}\n/api/v1/causes\nPOST /api/v1/events/{eventId}/replay\n/api/v1/store/files\n/api/v1/store/files/{name}\n"
+    "router\n\n/healthz\n/readyz\n/metrics\n/api/v1/events\n/api/v1/events/{eventId}\n/api/v1/causes\nPOST /api/v1/events/{eventId}/replay\n/api/v1/store/export\nPOST /api/v1/store/import\n/api/v1/store/files\n/api/v1/store/files/{name}\n"
 }
 
 async fn alive() -> Response {

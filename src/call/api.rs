@@ -86,6 +86,30 @@ impl ApiClient {
         self.ask(request, &url).await
     }
 
+    /// Like [`Self::get`], with the answer as it comes: JSON lines are no JSON.
+    pub async fn get_lines(
+        &self,
+        path: &str,
+        query: &[(String, String)],
+    ) -> Result<WireResponse, ApiError> {
+        let mut url = self.url(path);
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let mut request = self.client.get(url.clone()).header(ACCEPT, "application/x-ndjson");
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token.expose());
+        }
+        receive(request, &url).await
+    }
+
+    pub async fn post_lines(&self, path: &str, lines: String) -> Result<(u16, Json), ApiError> {
+        let url = self.url(path);
+        let request =
+            self.client.post(url.clone()).header(CONTENT_TYPE, "application/x-ndjson").body(lines);
+        self.ask(request, &url).await
+    }
+
     fn url(&self, path: &str) -> Url {
         let mut url = self.base.clone();
         // A base with a path of its own (behind a proxy) keeps it. `set_path` leaves `%XX` as it is.

@@ -141,19 +141,7 @@ struct ReplayArgs {
 }
 
 pub async fn run(args: Args, _global: &Global) -> anyhow::Result<ExitCode> {
-    let url = args
-        .url
-        .or_else(|| std::env::var("ROUTER_URL").ok().filter(|url| !url.is_empty()))
-        .unwrap_or_else(|| "http://127.0.0.1:8081".to_owned());
-    let base = match Url::parse(&url) {
-        Ok(base) if matches!(base.scheme(), "http" | "https") => base,
-        Ok(_) | Err(_) => {
-            err(&format!("error: `{url}` is not an http URL; try http://127.0.0.1:8081\n"));
-            return Ok(ExitCode::from(2));
-        }
-    };
-    let token = std::env::var("ROUTER_TOKEN").ok().filter(|token| !token.is_empty());
-    let api = Api(ApiClient::new(base, token.map(SecretValue::new))?);
+    let Some(api) = connect(args.url)? else { return Ok(ExitCode::from(2)) };
     match args.command {
         Command::List(chosen) => list(&api, &chosen, args.json).await,
         Command::Show { id, source } => show(&api, &id, source.as_deref(), args.json).await,
@@ -162,8 +150,24 @@ pub async fn run(args: Args, _global: &Global) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// The router that `url`, `$ROUTER_URL` or nothing names. `None`, after saying why: that is no address.
+pub(super) fn connect(url: Option<String>) -> anyhow::Result<Option<Api>> {
+    let url = url
+        .or_else(|| std::env::var("ROUTER_URL").ok().filter(|url| !url.is_empty()))
+        .unwrap_or_else(|| "http://127.0.0.1:8081".to_owned());
+    let base = match Url::parse(&url) {
+        Ok(base) if matches!(base.scheme(), "http" | "https") => base,
+        Ok(_) | Err(_) => {
+            err(&format!("error: `{url}` is not an http URL; try http://127.0.0.1:8081\n"));
+            return Ok(None);
+        }
+    };
+    let token = std::env::var("ROUTER_TOKEN").ok().filter(|token| !token.is_empty());
+    Ok(Some(Api(ApiClient::new(base, token.map(SecretValue::new))?)))
+}
+
 /// The API, with its refusals as errors for a person.
-struct Api(ApiClient);
+pub(super) struct Api(pub(super) ApiClient);
 
 impl Api {
     async fn get(&self, path: &str, query: &[(String, String)]) -> anyhow::Result<Json> {
@@ -427,7 +431,7 @@ fn moment(value: &Json) -> String {
 }
 
 /// Like [`text`], for sentences of the router's own, which may be long.
-fn field_long(text: &str) -> String {
+pub(super) fn field_long(text: &str) -> String {
     let escaped = |c: char| match c.is_control() {
         true => c.escape_unicode().to_string(),
         false => c.to_string(),

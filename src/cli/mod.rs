@@ -5,6 +5,9 @@ pub mod check;
 pub mod demo;
 pub mod doctor;
 pub mod events;
+pub mod export;
+pub mod import;
+mod place;
 pub mod providers;
 pub mod restore;
 pub mod running;
@@ -72,6 +75,10 @@ pub enum Command {
     Backup(backup::Args),
     /// Put a backup into an empty data folder
     Restore(restore::Args),
+    /// Write the store out as JSON lines: events with all that happened to them
+    Export(export::Args),
+    /// Take in what `router export` wrote
+    Import(import::Args),
     /// Print the JSON Schema of a kind of file, for editors
     Schema(schema::Args),
     /// List the provider presets, or print one
@@ -113,6 +120,8 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Doctor(args) => doctor::run(args, global).await,
         Command::Backup(args) => backup::run(args, global).await,
         Command::Restore(args) => restore::run(args, global).await,
+        Command::Export(args) => export::run(args, global).await,
+        Command::Import(args) => import::run(args, global).await,
         Command::Schema(args) => schema::run(args, global).await,
         Command::Providers(args) => providers::run(args, global).await,
     }

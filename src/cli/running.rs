@@ -2,6 +2,7 @@
 //! returns. `serve` and `demo` stand on it; the rooms themselves know nothing of each other.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,8 +51,7 @@ impl Running {
             Arc::clone(&world.clock),
         )?;
         let caller = Arc::new(Caller::new(Arc::new(transport)));
-        let store = open(&live.set.server, &world).await?;
-        store.set_retention(retention(&live.set));
+        let store = open(&live.set, &world).await?;
         // From here on a failure closes the store, so that the next start need not take this one for a crash.
         match Self::start_on(Arc::clone(&store), caller, live, world).await {
             Ok(running) => Ok(running),
@@ -163,13 +163,27 @@ pub enum Broken {
     Part(String),
 }
 
-async fn open(server: &Server, world: &World) -> anyhow::Result<Arc<JournalStore>> {
-    let options = JournalOptions {
+async fn open(set: &RouteSet, world: &World) -> anyhow::Result<Arc<JournalStore>> {
+    let options = JournalOptions { retention: retention(set), ..options(&set.server) };
+    open_store(set.server.store.clone(), options, world).await
+}
+
+/// What the configuration says of the journal.
+pub(super) fn options(server: &Server) -> JournalOptions {
+    JournalOptions {
         min_free_disk: server.limits.min_free_disk_bytes,
         backlog_max: server.limits.backlog,
         ..JournalOptions::default()
-    };
-    let (path, world) = (server.store.clone(), world.clone());
+    }
+}
+
+/// The store in a folder, which nobody else may have open.
+pub(super) async fn open_store(
+    path: PathBuf,
+    options: JournalOptions,
+    world: &World,
+) -> anyhow::Result<Arc<JournalStore>> {
+    let world = world.clone();
     let opening = tokio::task::spawn_blocking(move || {
         let disk = FolderDisk::open(&path).map_err(|source| OpenError::Io {
             place: path.display().to_string(),

@@ -79,6 +79,42 @@ impl Record {
     }
 }
 
+/// Lines of an export that stand together, as far as they can be read.
+#[derive(Debug)]
+pub struct Lines {
+    /// Up to the first line that is none.
+    pub records: Vec<Record>,
+    pub wrong: Option<WrongLine>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {why}")]
+pub struct WrongLine {
+    /// Counts from 1.
+    pub line: usize,
+    pub why: String,
+}
+
+/// Reads lines of which the first is a header: without one nobody can tell what the others mean.
+pub fn parse_lines(text: &str) -> Lines {
+    let mut records = Vec::new();
+    let lines = text.lines().zip(1..).filter(|(text, _)| !text.trim().is_empty());
+    for (text, line) in lines {
+        let wrong = |why| Some(WrongLine { line, why });
+        match Record::parse(text) {
+            Ok(record) if records.is_empty() && !record.is_header() => {
+                let why = format!(
+                    "it is not the header of an export; the first line begins with {{\"format\":\"{FORMAT}\""
+                );
+                return Lines { records, wrong: wrong(why) };
+            }
+            Ok(record) => records.push(record),
+            Err(why) => return Lines { records, wrong: wrong(why) },
+        }
+    }
+    Lines { records, wrong: None }
+}
+
 /// The line of a record, without its line break.
 pub(crate) fn line_of(content: &Content) -> String {
     let line = match content {

@@ -441,8 +441,15 @@ impl Shared {
             },
             Ok(Step::Idle) if writer.is_closing() => {
                 if let Some((commit, reply)) = writer.close() {
+                    let next = commit.durable;
                     if self.commit(commit) == Turn::Worked {
-                        self.fill(writer.mark(), self.state().freeze());
+                        let frozen = {
+                            let mut state = self.state();
+                            // The mark of the end is a fact, too, which the state has no use for.
+                            state.next = next;
+                            state.freeze()
+                        };
+                        self.fill(writer.mark(), frozen);
                         while self.seal_once() {}
                     }
                     let dead = self.progress.borrow().dead.clone();

@@ -204,6 +204,10 @@ impl Walk<'_> {
     ) -> Result<Vec<(u64, u64)>, OpenError> {
         let mut expected = self.replay.last.map_or(1, |(segment, _)| segment + 1);
         let mut gaps: Vec<(u64, u64)> = Vec::new();
+        // What a checkpoint passes over must turn out to be retired, too.
+        if resumed && let Some(&oldest) = there.first().filter(|oldest| **oldest > 1) {
+            gaps.push((1, oldest - 1));
+        }
         let total = there.range(expected..).count();
         let sealed = self.sealed;
         // The index takes the pages of one segment while the next one is read.

@@ -98,6 +98,11 @@ impl Rig {
         other
     }
 
+    /// The next key that is drawn is another one.
+    pub(super) fn skip_starts(&mut self, count: u64) {
+        self.starts += count;
+    }
+
     pub(super) fn try_open(&mut self) -> Result<(), OpenError> {
         drop(self.store.take());
         self.claims.clear();
