@@ -2,6 +2,7 @@
 
 mod cuts;
 mod doctor;
+mod files;
 mod kept;
 mod pages;
 mod resume;
