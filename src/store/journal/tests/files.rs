@@ -1,7 +1,7 @@
 //! What a backup takes of a store that runs.
 
 use super::*;
-use crate::store::files::{PIECE_BYTES_MAX, StoreFile};
+use crate::store::files::StoreFile;
 use crate::store::journal::files::{at_rest, place_of};
 
 fn listed(store: &JournalStore) -> Vec<StoreFile> {
@@ -59,7 +59,6 @@ fn the_files_of_any_moment_make_the_store_of_that_moment() {
     }
     let most = store.read_file("key", 0, u64::MAX).now_or_never().unwrap().unwrap();
     assert_eq!(most.map(|key| key.len()), Some(32));
-    assert!(PIECE_BYTES_MAX < 64 << 20);
     drop(store);
     let rest = at_rest(&disk).unwrap();
     assert!(rest.files.len() >= last.len() - 1 && rest.files[0].name == "key");
