@@ -72,6 +72,8 @@ struct Walk<'a> {
     blank: BTreeMap<u64, u64>,
     /// The newest segment with a batch, and where its batches end.
     last: Option<(u64, usize)>,
+    /// First and last number of each gap.
+    gaps: Vec<(u64, u64)>,
 }
 
 /// Reads all segments, mends the tail, and leaves nothing that another crash could lose. Prepared segments of
@@ -94,12 +96,13 @@ pub(super) fn recover(
     let walk = |resuming: bool| {
         let blank = BTreeMap::new();
         let state = State::new(hashing);
+        let (last, gaps) = (None, Vec::new());
         let mut walk =
-            Walk { disk, segments, sealed, state, now, next: 0, clean: true, blank, last: None };
+            Walk { disk, segments, sealed, state, now, next: 0, clean: true, blank, last, gaps };
         let resumed = resuming && walk.resume(&there);
-        (resumed, walk.through(&there, resumed).map(|gaps| (walk, gaps)))
+        (resumed, walk.through(&there, resumed).map(|()| walk))
     };
-    let (walk, gaps) = match walk(true) {
+    let walk = match walk(true) {
         (true, Err(OpenError::Corrupt { segment, offset, why, .. })) => {
             tracing::warn!(
                 segment,
@@ -113,7 +116,7 @@ pub(super) fn recover(
     };
     let last = walk.last.map_or(0, |(segment, _)| segment);
     let retired = walk.state.retired;
-    for (first, end) in gaps {
+    for &(first, end) in &walk.gaps {
         let segment = first.max(retired + 1);
         if segment <= end.min(last) {
             let file = segment::name(segment);
@@ -156,38 +159,35 @@ impl Walk<'_> {
     /// Begins with the newest checkpoint, if there is one to go on from.
     fn resume(&mut self, there: &BTreeSet<u64>) -> bool {
         let resumed = self.sealed.resume(there, self.now);
-        let Some(Resumed { state, mark }) = resumed.filter(|resumed| self.ends_at(&resumed.mark))
+        let Some(Resumed { state, mark, gone }) =
+            resumed.filter(|resumed| self.ends_at(&resumed.mark))
         else {
             return false;
         };
         self.clean = self.is_clean_end(&mark);
         self.next = state.next;
+        self.gaps.extend(gone);
         self.last = Some((mark.segment, mark.end as usize));
         self.state = state;
         true
     }
 
-    /// Reads all segments after those that it began with. Answers the first and last number of each gap.
-    fn through(
-        &mut self,
-        there: &BTreeSet<u64>,
-        resumed: bool,
-    ) -> Result<Vec<(u64, u64)>, OpenError> {
+    /// Reads all segments after those that it began with.
+    fn through(&mut self, there: &BTreeSet<u64>, resumed: bool) -> Result<(), OpenError> {
         let mut expected = self.last.map_or(1, |(segment, _)| segment + 1);
-        let mut gaps: Vec<(u64, u64)> = Vec::new();
         let total = there.range(expected..).count();
         for (&number, done) in there.range(expected..).zip(1..) {
             if expected < number {
-                gaps.push((expected, number - 1));
+                self.gaps.push((expected, number - 1));
             }
-            self.state.has_gaps |= !gaps.is_empty();
+            self.state.has_gaps |= !self.gaps.is_empty();
             self.segment(number, expected == number)?;
             expected = number + 1;
             if !resumed && done % PROGRESS_SEGMENTS == 0 {
                 tracing::info!(done, total, "reading the segments of the journal");
             }
         }
-        Ok(gaps)
+        Ok(())
     }
 
     /// Applies what stands in one segment. `follows`: the segment before it was read too.
