@@ -2,6 +2,7 @@
 
 mod cuts;
 mod doctor;
+mod index;
 mod kept;
 mod pages;
 mod resume;
