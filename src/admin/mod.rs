@@ -6,6 +6,7 @@ mod guard;
 mod problem;
 mod replay;
 mod shape;
+mod store;
 mod transfer;
 
 use std::net::SocketAddr;
@@ -99,6 +100,8 @@ fn app(admin: Admin, loopback: bool) -> Router {
             "/api/v1/store/import",
             post(transfer::import).layer(Extension(transfer::Turn::new())),
         )
+        .route("/api/v1/store/files", get(store::list))
+        .route("/api/v1/store/files/{name}", get(store::read))
         .route_layer(from_fn_with_state(admin.clone(), authenticate));
     Router::new()
         .route("/", get(index))
@@ -156,7 +159,7 @@ async fn authenticate(
 }
 
 async fn index() -> &'static str {
-    "router\n\n/healthz\n/readyz\n/metrics\n/api/v1/events\n/api/v1/events/{eventId}\n/api/v1/causes\nPOST /api/v1/events/{eventId}/replay\n/api/v1/store/export\nPOST /api/v1/store/import\n"
+    "router\n\n/healthz\n/readyz\n/metrics\n/api/v1/events\n/api/v1/events/{eventId}\n/api/v1/causes\nPOST /api/v1/events/{eventId}/replay\n/api/v1/store/export\nPOST /api/v1/store/import\n/api/v1/store/files\n/api/v1/store/files/{name}\n"
 }
 
 async fn alive() -> Response {

@@ -54,6 +54,28 @@ impl ApiClient {
         self.ask(self.client.get(url.clone()), &url).await
     }
 
+    /// The bytes that stand at `path`, or the refusal in JSON.
+    pub async fn get_bytes(
+        &self,
+        path: &str,
+        query: &[(String, String)],
+    ) -> Result<Result<Bytes, (u16, Json)>, ApiError> {
+        let mut url = self.url(path);
+        url.query_pairs_mut().extend_pairs(query);
+        let mut request = self.client.get(url.clone());
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token.expose());
+        }
+        let answer = receive(request, &url).await?;
+        if (200..300).contains(&answer.status) {
+            return Ok(Ok(answer.body));
+        }
+        match serde_json::from_slice(&answer.body) {
+            Ok(json) => Ok(Err((answer.status, json))),
+            Err(_) => Err(ApiError::NotJson { url: shown(&url), status: answer.status }),
+        }
+    }
+
     pub async fn post(&self, path: &str, body: &Json) -> Result<(u16, Json), ApiError> {
         let url = self.url(path);
         let request = self

@@ -1,12 +1,15 @@
 //! The command line. One file per command; the only place that prints.
 
+pub mod backup;
 pub mod check;
 pub mod demo;
+pub mod doctor;
 pub mod events;
 pub mod export;
 pub mod import;
 mod place;
 pub mod providers;
+pub mod restore;
 pub mod running;
 pub mod sample;
 pub mod schema;
@@ -70,6 +73,12 @@ pub enum Command {
     Export(export::Args),
     /// Take in what `router export` wrote
     Import(import::Args),
+    /// Look through the data folder, and repair what is damaged
+    Doctor(doctor::Args),
+    /// Copy the store, of a running router too; a second time only what is new
+    Backup(backup::Args),
+    /// Put a backup into an empty data folder
+    Restore(restore::Args),
     /// Print the JSON Schema of a kind of file, for editors
     Schema(schema::Args),
     /// List the provider presets, or print one
@@ -110,6 +119,9 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Events(args) => events::run(args, global).await,
         Command::Export(args) => export::run(args, global).await,
         Command::Import(args) => import::run(args, global).await,
+        Command::Doctor(args) => doctor::run(args, global).await,
+        Command::Backup(args) => backup::run(args, global).await,
+        Command::Restore(args) => restore::run(args, global).await,
         Command::Schema(args) => schema::run(args, global).await,
         Command::Providers(args) => providers::run(args, global).await,
     }

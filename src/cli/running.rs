@@ -18,7 +18,7 @@ use crate::call::http::HttpTransport;
 use crate::config::{Live, RouteSet, Server, Source};
 use crate::engine::{Deps, Ended, Engine};
 use crate::ingress::{self, Ingress};
-use crate::store::journal::{JournalOptions, JournalStore};
+use crate::store::journal::{JournalOptions, JournalStore, OpenError};
 use crate::store::sled::{SledIndex, SledLimits};
 use crate::store::{Retention, SourceRetention, Store};
 use crate::telemetry::Metrics;
@@ -26,7 +26,7 @@ use crate::world::World;
 use crate::world::disk::FolderDisk;
 
 /// The index stands beside the journal.
-const INDEX_FOLDER: &str = "sled";
+pub(super) const INDEX_FOLDER: &str = "sled";
 
 /// A running router.
 pub struct Running {
@@ -185,8 +185,11 @@ pub(super) async fn open_store(
 ) -> anyhow::Result<Arc<JournalStore>> {
     let world = world.clone();
     let opening = tokio::task::spawn_blocking(move || {
-        let disk = FolderDisk::open(&path)
-            .with_context(|| format!("cannot open the data folder {}", path.display()))?;
+        let disk = FolderDisk::open(&path).map_err(|source| OpenError::Io {
+            place: path.display().to_string(),
+            action: "make files".into(),
+            source,
+        })?;
         let index = Arc::new(SledIndex::open(path.join(INDEX_FOLDER), SledLimits::default()));
         Ok::<_, anyhow::Error>(JournalStore::open(Arc::new(disk), index, options, world)?)
     });

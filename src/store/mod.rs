@@ -11,6 +11,7 @@ mod contract;
 mod decide;
 mod export;
 mod fact;
+pub mod files;
 #[cfg(test)]
 mod fixtures;
 mod hashing;
@@ -463,6 +464,20 @@ pub trait Store: Send + Sync + 'static {
     /// Takes in what another store exported; each record is all there or not at all, and what is taken is durable on
     /// return. An event that is known by its uid or by an identity is left as it is here.
     fn import(&self, records: Vec<Record>) -> BoxFuture<'_, Result<Imported, ImportStopped>>;
+
+    /// The files that a backup takes, as they are durable now.
+    fn files(&self) -> BoxFuture<'_, Result<files::StoreFiles, StoreError>> {
+        Box::pin(std::future::ready(Err(StoreError::Refusing("it keeps no files".into()))))
+    }
+    /// A piece of one of them, of at most [`files::PIECE_BYTES_MAX`]; `None`: it is not there (any more).
+    fn read_file<'a>(
+        &'a self,
+        _name: &'a str,
+        _offset: u64,
+        _bytes: u64,
+    ) -> BoxFuture<'a, Result<Option<bytes::Bytes>, StoreError>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
 
     /// Writes out what is ordered and marks a clean end. Nothing is accepted afterwards.
     fn close(&self) -> BoxFuture<'_, Result<(), StoreError>>;

@@ -215,6 +215,33 @@ impl Drop for SledIndex {
     }
 }
 
+/// Opens a copy of an index, which is made in `copy`, so that nothing of the index itself changes.
+pub fn open_copy(folder: &Path, copy: &Path, limits: SledLimits) -> Result<SledIndex, IndexError> {
+    copy_folder(folder, copy).map_err(|error| {
+        IndexError(format!("{} cannot be copied to {}: {error}", folder.display(), copy.display()))
+    })?;
+    let worker = Mutex::new(Arc::new(Worker::open(copy, limits)?));
+    Ok(SledIndex { folder: copy.to_owned(), limits, worker, replacing: Mutex::new(()) })
+}
+
+fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        match entry.file_type()?.is_dir() {
+            true => copy_folder(&from, &to)?,
+            false => drop(fs::copy(&from, &to)?),
+        }
+    }
+    Ok(())
+}
+
+/// Moves an index away, so that the next start derives it anew. Answers where it is.
+pub fn move_aside(folder: &Path) -> Result<PathBuf, IndexError> {
+    aside(folder)
+}
+
 /// Moves a folder to `<folder>.damaged`, in the place of what was moved there before: one is enough to look into, and more
 /// would fill the disk. No folder is fine.
 fn aside(folder: &Path) -> Result<PathBuf, IndexError> {

@@ -4,7 +4,7 @@
 mod background;
 pub(super) mod compact;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -35,7 +35,7 @@ use crate::world::disk::Disk;
 /// Prepared segments beyond the active one. New events need one; outcomes may use it.
 const SPARES: usize = 2;
 pub(super) const KEY: &str = "key";
-const KEY_BYTES: usize = 32;
+pub(super) const KEY_BYTES: usize = 32;
 /// Of a volume, for a segment and for `min_free_disk`.
 const VOLUME_PART: u64 = 16;
 
@@ -564,6 +564,33 @@ impl Shared {
         drop(inbox);
         self.wanted.notify_one();
         spare
+    }
+
+    pub(super) fn disk(&self) -> &dyn Disk {
+        &*self.disk
+    }
+
+    /// Where the journal stands, between two commits.
+    pub(super) fn mark(&self) -> Mark {
+        self.desk.lock().expect("no holder of this lock can panic").writer.mark()
+    }
+
+    pub(super) fn retired_and_hashing(&self) -> (u64, Hashing) {
+        let state = self.state();
+        (state.retired, state.hashing)
+    }
+
+    /// Segments in which nothing more is written: where each ends and, once it has pages, the mark of its batches.
+    pub(super) fn full_segments(&self) -> BTreeMap<u64, (u64, Option<u32>)> {
+        // One whose pages are being derived is in neither list before that is done.
+        let _sealing = self.sealing.lock().expect("no holder of this lock can panic");
+        let mut full: BTreeMap<u64, (u64, Option<u32>)> = BTreeMap::new();
+        for waiting in &self.inbox().full_segments {
+            full.insert(waiting.mark.segment, (waiting.mark.end, None));
+        }
+        let with_pages = self.sealed.extents().into_iter();
+        full.extend(with_pages.map(|(segment, end, mark)| (segment, (end, Some(mark)))));
+        full
     }
 
     pub(super) fn sealed(&self) -> &Sealed {

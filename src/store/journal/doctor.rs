@@ -19,7 +19,7 @@ use super::segment::{self, Segments};
 use crate::delivery::state::Status;
 use crate::name::{DeliveryId, EventId, SourceName, Uid};
 use crate::store::hashing::Hashing;
-use crate::store::index::Index;
+use crate::store::index::{Index, IndexError};
 use crate::store::state::Moment;
 use crate::store::wait::moment;
 use crate::world::World;
@@ -155,14 +155,15 @@ pub fn examine(
     }
 }
 
-/// Takes the lock, looks at everything, and repairs what can be repaired. `index`: a copy of the index. Whether the index
-/// itself must be moved aside is the second answer.
+/// Takes the lock, looks at everything, and repairs what can be repaired. `index`: a copy of the index; `aside` moves the
+/// index itself away.
 pub fn repair(
     disk: &Arc<dyn Disk>,
     index: Option<Arc<dyn Index>>,
     world: &World,
     progress: Progress<'_>,
-) -> Result<(Report, bool), OpenError> {
+    aside: &dyn Fn() -> Result<(), IndexError>,
+) -> Result<Report, OpenError> {
     let _lock = disk.lock().map_err(|source| match source.kind() {
         io::ErrorKind::WouldBlock => OpenError::Locked { place: disk.place() },
         _ => OpenError::Io { place: disk.place(), action: "take the lock".into(), source },
@@ -173,7 +174,17 @@ pub fn repair(
         Err(error) => (without_repair(&error).ok_or(error)?, false),
     };
     report.store = disk.place();
-    Ok((report, stale))
+    if stale {
+        aside().map_err(|error| OpenError::Io {
+            place: disk.place(),
+            action: "move the index aside".into(),
+            source: io::Error::other(error),
+        })?;
+        report.repaired.push(
+            "the index was moved aside; the next start derives it anew from the journal".to_owned(),
+        );
+    }
+    Ok(report)
 }
 
 fn look_and_treat(
@@ -194,7 +205,7 @@ fn look_and_treat(
     if treated {
         confirm(disk, world, progress)?;
     }
-    Ok((pass.report, treated || pass.index_is_wrong))
+    Ok((pass.report, pass.index_is_wrong))
 }
 
 /// What was repaired must be whole now.

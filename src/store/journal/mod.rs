@@ -4,6 +4,7 @@
 
 mod commit;
 pub mod doctor;
+pub mod files;
 mod format;
 mod recovery;
 mod replay;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
@@ -26,6 +28,7 @@ pub use recovery::OpenError;
 use self::commit::Shared;
 use self::writer::{Reply, Request};
 use super::export;
+use super::files::StoreFiles;
 use super::index::Index;
 use super::portable::{ExportCursor, ExportPage, ImportStopped, Imported, Record};
 use super::view::{self, Outline, Peek};
@@ -396,6 +399,19 @@ impl Store for JournalStore {
 
     fn import(&self, records: Vec<Record>) -> BoxFuture<'_, Result<Imported, ImportStopped>> {
         Box::pin(self.take_records(records))
+    }
+
+    fn files(&self) -> BoxFuture<'_, Result<StoreFiles, StoreError>> {
+        Box::pin(async move { blocking(|| self.shared.files()) })
+    }
+
+    fn read_file<'a>(
+        &'a self,
+        name: &'a str,
+        offset: u64,
+        bytes: u64,
+    ) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
+        Box::pin(async move { blocking(|| self.shared.read_file(name, offset, bytes)) })
     }
 
     fn close(&self) -> BoxFuture<'_, Result<(), StoreError>> {

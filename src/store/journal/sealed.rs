@@ -78,6 +78,15 @@ impl Sealed {
         self.paged.lock().expect("no holder of this lock can panic")
     }
 
+    /// Each segment with pages: where its batches end, and their mark.
+    pub(super) fn extents(&self) -> Vec<(u64, u64, u32)> {
+        let paged = self.paged();
+        let extent = |(segment, paged): (&u64, &Arc<Paged>)| {
+            (*segment, paged.end, paged.contents.origin.mark)
+        };
+        paged.iter().map(extent).collect()
+    }
+
     fn written(&self) -> MutexGuard<'_, Written> {
         self.written.lock().expect("no holder of this lock can panic")
     }

@@ -67,6 +67,8 @@ impl Patient<'_> {
             ));
         }
         let changed = !done.is_empty();
+        // Its pages and checkpoints are of what was there before.
+        pass.index_is_wrong |= !patches.is_empty() || !events.is_empty();
         pass.report.repaired = done;
         Ok(changed)
     }

@@ -20,7 +20,13 @@ fn examine(disk: &MemoryDisk, index: Option<&Arc<MemoryIndex>>) -> Report {
 fn repair(disk: &MemoryDisk, index: Option<&Arc<MemoryIndex>>) -> (Report, bool) {
     let folder: Arc<dyn Disk> = Arc::new(disk.clone());
     let index = index.map(|index| index.clone() as Arc<dyn Index>);
-    doctor::repair(&folder, index, &world(1).0, &|_, _| {}).unwrap()
+    let stale = std::cell::Cell::new(false);
+    let aside = || {
+        stale.set(true);
+        Ok(())
+    };
+    let report = doctor::repair(&folder, index, &world(1).0, &|_, _| {}, &aside).unwrap();
+    (report, stale.get())
 }
 
 fn open(disk: &MemoryDisk, index: &Arc<MemoryIndex>) -> JournalStore {
@@ -300,7 +306,7 @@ fn beside_a_running_router_it_says_so_and_repairs_nothing() {
     assert!(report.is_clean() && report.in_use);
     assert!(report.notes[0].contains("a router holds the folder"));
     let folder: Arc<dyn Disk> = Arc::new(disk.clone());
-    let refused = doctor::repair(&folder, None, &world(1).0, &|_, _| {});
+    let refused = doctor::repair(&folder, None, &world(1).0, &|_, _| {}, &|| Ok(()));
     assert!(matches!(refused, Err(OpenError::Locked { .. })));
     drop(store);
 }
