@@ -439,6 +439,23 @@ async fn tokens_and_roles() {
 }
 
 #[tokio::test]
+async fn only_an_admin_has_the_files_of_the_store() {
+    let tokens = [("act", Role::Operator), ("all", Role::Admin)];
+    let bench = Bench::start(Vec::new(), &tokens).await;
+    let operator = "authorization: Bearer act\r\n";
+    let admin = "authorization: Bearer all\r\n";
+    for path in ["/api/v1/store/files", "/api/v1/store/files/key"] {
+        bench.get(path).await.is_problem(401, "token");
+        bench.get_with(path, operator).await.is_problem(403, "admin");
+    }
+    // This store is in memory.
+    bench.get_with("/api/v1/store/files", admin).await.is_problem(503, "keeps no files");
+    bench.get_with("/api/v1/store/files/key", admin).await.is_problem(404, "no file");
+    let wrong = "/api/v1/store/files/key?offset=first";
+    bench.get_with(wrong, admin).await.is_problem(400, "number of bytes");
+}
+
+#[tokio::test]
 async fn a_browser_is_kept_out() {
     let bench = Bench::start(Vec::new(), &[]).await;
     let foreign = "GET /api/v1/events HTTP/1.1\r\nhost: evil.example\r\nconnection: close\r\n\r\n";

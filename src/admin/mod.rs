@@ -95,13 +95,13 @@ fn app(admin: Admin, loopback: bool) -> Router {
         .route("/api/v1/events/{event_id}", get(events::show))
         .route("/api/v1/events/{event_id}/replay", post(replay::replay))
         .route("/api/v1/causes", get(events::causes))
+        .route("/api/v1/store/files", get(store::list))
+        .route("/api/v1/store/files/{name}", get(store::read))
         .route("/api/v1/store/export", get(transfer::export))
         .route(
             "/api/v1/store/import",
             post(transfer::import).layer(Extension(transfer::Turn::new())),
         )
-        .route("/api/v1/store/files", get(store::list))
-        .route("/api/v1/store/files/{name}", get(store::read))
         .route_layer(from_fn_with_state(admin.clone(), authenticate));
     Router::new()
         .route("/", get(index))

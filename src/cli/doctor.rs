@@ -43,10 +43,10 @@ pub(super) fn store_folder(
         return Some((folder, None));
     }
     let loaded = super::check::load(&global.location());
-    super::check::complain(&loaded.files, &loaded.diagnostics);
     match loaded.set {
         Some(set) => Some((set.server.store.clone(), Some(set.server))),
         None => {
+            super::check::complain(&loaded.files, &loaded.diagnostics);
             err(
                 "error: the configuration does not say where the store is; name the folder by --store\n",
             );

@@ -69,16 +69,16 @@ pub enum Command {
     Try(try_route::Args),
     /// Look at the events of a running router and replay them
     Events(events::Args),
-    /// Write the store out as JSON lines: events with all that happened to them
-    Export(export::Args),
-    /// Take in what `router export` wrote
-    Import(import::Args),
     /// Look through the data folder, and repair what is damaged
     Doctor(doctor::Args),
     /// Copy the store, of a running router too; a second time only what is new
     Backup(backup::Args),
     /// Put a backup into an empty data folder
     Restore(restore::Args),
+    /// Write the store out as JSON lines: events with all that happened to them
+    Export(export::Args),
+    /// Take in what `router export` wrote
+    Import(import::Args),
     /// Print the JSON Schema of a kind of file, for editors
     Schema(schema::Args),
     /// List the provider presets, or print one
@@ -117,11 +117,11 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Send(args) => send::run(args, global).await,
         Command::Try(args) => try_route::run(args, global).await,
         Command::Events(args) => events::run(args, global).await,
-        Command::Export(args) => export::run(args, global).await,
-        Command::Import(args) => import::run(args, global).await,
         Command::Doctor(args) => doctor::run(args, global).await,
         Command::Backup(args) => backup::run(args, global).await,
         Command::Restore(args) => restore::run(args, global).await,
+        Command::Export(args) => export::run(args, global).await,
+        Command::Import(args) => import::run(args, global).await,
         Command::Schema(args) => schema::run(args, global).await,
         Command::Providers(args) => providers::run(args, global).await,
     }
