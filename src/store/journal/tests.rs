@@ -1,6 +1,7 @@
 //! The journal under power cuts, kills, damage and full disks. Runs are made from a seed, which a failure prints.
 
 mod cuts;
+mod faults;
 mod index;
 mod pages;
 mod resume;
