@@ -2,6 +2,7 @@
 
 mod cuts;
 mod doctor;
+mod faults;
 mod index;
 mod kept;
 mod pages;
