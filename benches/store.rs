@@ -6,6 +6,8 @@
 //! allocator's history counts. The parent process only starts them and prints.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a measurement prints its figures")]
 
+#[path = "store/retiring.rs"]
+mod retiring;
 mod support;
 
 use std::collections::BTreeMap;
@@ -31,6 +33,7 @@ use router::world::clock::{Clock, SystemClock};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
+use retiring::Retiring;
 use support::disk::{CountingDisk, Counts};
 use support::figures::{self, Histogram, Memory};
 use support::{End, Events, HEADERS};
@@ -99,6 +102,8 @@ enum TaskKind {
     Start,
     /// Opens and works until it is killed; says when it has worked enough.
     WorkUntilKilled,
+    /// Opens, and lets all that is finished expire while new events come.
+    Retire,
 }
 
 /// Figures of a run.
@@ -155,6 +160,7 @@ struct Figures {
     clean: Start,
     killed: Start,
     rebuilt: Start,
+    retiring: Retiring,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -217,6 +223,7 @@ fn measure(events: u64, options: &Options) -> anyhow::Result<Figures> {
     }
     let rebuilt: Start = finish(start(&task(TaskKind::Start))?)?;
     ensure!(rebuilt.events == killed.events, "{} events are listed anew", rebuilt.events);
+    let retiring: Retiring = finish(start(&task(TaskKind::Retire))?)?;
     Ok(Figures {
         events,
         run,
@@ -225,6 +232,7 @@ fn measure(events: u64, options: &Options) -> anyhow::Result<Figures> {
         clean,
         killed,
         rebuilt,
+        retiring,
     })
 }
 
@@ -248,6 +256,7 @@ fn work(task: Task) -> anyhow::Result<()> {
     let figures = match task.kind {
         TaskKind::Run => serde_json::to_string(&runtime.block_on(run(&task))?)?,
         TaskKind::Start => serde_json::to_string(&runtime.block_on(start_and_list(&task))?)?,
+        TaskKind::Retire => serde_json::to_string(&runtime.block_on(retiring::retire(&task))?)?,
         TaskKind::WorkUntilKilled => {
             let never = runtime.block_on(work_until_killed(&task))?;
             match never {}
@@ -638,6 +647,13 @@ fn table(all: &[Figures], options: &Options) -> Table {
             3,
             "≤ 10 at 1M",
         ),
+        ("1000 accepts/s, p50 / ms", |f| f.retiring.quiet_p50_ms, 2, ""),
+        ("… while older ones expire", |f| f.retiring.busy_p50_ms, 2, ""),
+        ("1000 accepts/s, p99 / ms", |f| f.retiring.quiet_p99_ms, 2, ""),
+        ("… while older ones expire", |f| f.retiring.busy_p99_ms, 2, ""),
+        ("1000 accepts/s, max / ms", |f| f.retiring.quiet_max_ms, 1, ""),
+        ("… while older ones expire", |f| f.retiring.busy_max_ms, 1, ""),
+        ("events expired meanwhile, 1/s", |f| f.retiring.expired_per_s, 0, ""),
     ];
     for (name, figure, digits, goal) in rows {
         let mut row = vec![(*name).to_owned()];

@@ -576,7 +576,20 @@ async fn a_folder_without_permission_ends_the_start_with_its_name() {
         fs::set_permissions(folder.store(), Permissions::from_mode(mode)).expect("it is ours");
         check_unwritable(without_override(), &folder);
     }
+    let (_, said) = refused(without_override(), &folder, ENV);
+    assert!(said.contains("chown -R"), "{said}");
     fs::set_permissions(folder.store(), Permissions::from_mode(0o700)).expect("it is ours");
+    let (status, log) = Router::start_by(without_override(), &folder, ENV).stop();
+    assert!(status.success(), "{log:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_folder_of_somebody_else_on_the_volume_is_left_alone() {
+    let shop = shop().await;
+    let folder = folder(&shop);
+    let foreign = folder.store().join("lost+found");
+    fs::create_dir_all(&foreign).expect("the folder is writable");
+    fs::set_permissions(&foreign, Permissions::from_mode(0o000)).expect("it is ours");
     let (status, log) = Router::start_by(without_override(), &folder, ENV).stop();
     assert!(status.success(), "{log:#?}");
 }

@@ -432,11 +432,18 @@ impl Ledger {
         // Asked for before it expired and answered afterwards proves nothing.
         if !terms.kept(&entry, now_ms) {
             self.tally.lookups_expired += 1;
-            if !record.flag && !entry.succeeded {
+            if entry.succeeded {
+                return;
+            }
+            if !record.flag {
                 // Only what is finished expires: so it had succeeded, and its acknowledgement died with a process.
                 self.entry(number).succeeded = true;
                 self.tally.succeeded += 1;
                 self.tally.success_presumed += 1;
+            } else if record.status == SUCCEEDED {
+                // It may be gone by now, and is still there.
+                self.entry(number).succeeded = true;
+                self.tally.succeeded += 1;
             }
             return;
         }

@@ -20,6 +20,8 @@ const FORMAT_VERSION: u16 = 1;
 pub(crate) struct Mark {
     pub(crate) segment: u64,
     pub(crate) end: u64,
+    /// Number of the next fact: the mark of a clean end is one, too, and changes no state.
+    pub(crate) next: u64,
     /// Header of the last batch before it: a journal that has it there has the same history.
     pub(crate) header: Vec<u8>,
 }
@@ -50,7 +52,6 @@ pub(crate) struct Manifest {
     cells: Vec<StoredPosition>,
     retired: u64,
     epoch: u64,
-    next: u64,
     newest: i128,
 }
 
@@ -80,7 +81,6 @@ impl Manifest {
             cells: frozen.cells.iter().map(place).collect(),
             retired: frozen.retired,
             epoch: frozen.epoch,
-            next: frozen.next,
             newest: frozen.newest.as_nanosecond(),
         }
     }
@@ -98,6 +98,13 @@ impl Manifest {
         postcard::from_bytes(text).ok()
     }
 
+    /// Segments before this one are gone.
+    pub(crate) fn forget_before(&mut self, oldest: u64) {
+        self.segments.retain(|segment, _| u64::from(*segment) >= oldest);
+        self.revisions.retain(|at| at.0 >= oldest);
+        self.cells.retain(|at| at.0 >= oldest);
+    }
+
     pub(crate) fn frozen(&self, shelves: Shelves) -> Option<Frozen> {
         let position =
             |&(segment, offset, index): &StoredPosition| Position { segment, offset, index };
@@ -109,7 +116,7 @@ impl Manifest {
             cells: self.cells.iter().map(position).collect(),
             retired: self.retired,
             epoch: self.epoch,
-            next: self.next,
+            next: self.mark.next,
             newest: Timestamp::from_nanosecond(self.newest).ok()?,
         })
     }

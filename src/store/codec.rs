@@ -46,6 +46,7 @@ mod kind {
     pub(super) const CLOSED: u8 = 13;
     pub(super) const REMEMBERED: u8 = 14;
     pub(super) const AUDITED: u8 = 15;
+    pub(super) const LOST: u8 = 16;
 }
 
 /// Why bytes are no fact.
@@ -89,9 +90,26 @@ pub(crate) fn encode(fact: &Fact, out: &mut Vec<u8>) {
         Fact::Retired { segment } => write(segment, out),
         Fact::Opened { epoch } => write(epoch, out),
         Fact::Closed => {}
+        Fact::Lost { facts, bytes } => {
+            if *bytes > 0 {
+                write(facts, out);
+            }
+            out.resize(length_at + 4 + *bytes as usize, 0);
+        }
     }
     let length = (out.len() - length_at - 4) as u32;
     out[length_at..length_at + 4].copy_from_slice(&length.to_le_bytes());
+}
+
+/// Kind, version, length.
+pub(crate) const FACT_HEADER_BYTES: usize = 6;
+
+/// Whether facts that this program can read may begin like this.
+pub(crate) fn may_begin(bytes: &[u8]) -> bool {
+    let [kind, version, a, b, c, d, rest @ ..] = bytes else { return false };
+    (kind::ACCEPTED..=kind::LOST).contains(kind)
+        && (VERSION..=TERMS_VERSION).contains(version)
+        && u32::from_le_bytes([*a, *b, *c, *d]) as usize <= rest.len()
 }
 
 /// Reads the facts that stand one after another in `bytes`.
@@ -128,6 +146,7 @@ fn kind_of(fact: &Fact) -> u8 {
         Fact::Retired { .. } => kind::RETIRED,
         Fact::Opened { .. } => kind::OPENED,
         Fact::Closed => kind::CLOSED,
+        Fact::Lost { .. } => kind::LOST,
     }
 }
 
@@ -187,6 +206,13 @@ fn decode(kind: u8, version: u8, body: &[u8]) -> Result<Fact, DecodeError> {
         kind::RETIRED => Fact::Retired { segment: read.read_as(Some)? },
         kind::OPENED => Fact::Opened { epoch: read.read_as(Some)? },
         kind::CLOSED if body.is_empty() => Fact::Closed,
+        // It fills a place of any size: the smallest one has no room to say how many they were.
+        kind::LOST if body.is_empty() => Fact::Lost { facts: 1, bytes: 0 },
+        kind::LOST => {
+            let (facts, _) = postcard::take_from_bytes::<u64>(body)
+                .map_err(|error| DecodeError::Broken { kind, why: error.to_string() })?;
+            Fact::Lost { facts, bytes: body.len() as u32 }
+        }
         // A kind that this program does not know may change what all others mean.
         _ => return Err(DecodeError::Newer { kind, version }),
     })

@@ -185,9 +185,10 @@ fn known(
     pending: &[Fact],
     event: &NewEvent,
 ) -> Result<Known, StoreError> {
+    let offered = (&event.envelope, &event.body_digest);
     // The id decides first: another body matters only under the same id.
     for identity in &event.identities {
-        let Some(found) = holder(state, facts, pending, &event.envelope, identity)? else {
+        let Some(found) = holder(state, facts, pending, offered, identity)? else {
             continue;
         };
         let same_id = matches!(identity, Identity::Id { body: None, .. });
@@ -208,7 +209,7 @@ fn holder(
     state: &State,
     facts: &dyn ReadFacts,
     pending: &[Fact],
-    envelope: &Envelope,
+    (envelope, body_digest): (&Envelope, &[u8; 32]),
     identity: &Identity,
 ) -> Result<Option<Match>, StoreError> {
     let holds = |event: &EventFact| {
@@ -242,8 +243,11 @@ fn holder(
             }
             _ => continue,
         };
-        // Two have one identity where the first expired before another body came: what is stored goes first.
-        if found.as_ref().is_none_or(|found| found.expired_since.is_some()) {
+        // Two have one identity where the first expired before another body came: who has this body goes first, and then
+        // what is stored.
+        let rank =
+            |known: &Match| (known.body_digest == *body_digest, known.expired_since.is_none());
+        if found.as_ref().is_none_or(|found| rank(&matching) > rank(found)) {
             found = Some(matching);
         }
     }
@@ -284,9 +288,10 @@ fn known_by_body(
     pending: &[Fact],
     event: &NewEvent,
 ) -> Result<Option<Original>, StoreError> {
+    let offered = (&event.envelope, &event.body_digest);
     for identity in &event.identities {
         if matches!(identity, Identity::Id { .. })
-            && let Some(found) = holder(state, facts, pending, &event.envelope, identity)?
+            && let Some(found) = holder(state, facts, pending, offered, identity)?
         {
             return Ok(Some(found.original));
         }

@@ -41,6 +41,13 @@ pub(crate) enum Fact {
     Opened { epoch: u64 },
     /// A writer ended cleanly: everything before is on the medium.
     Closed,
+    /// A repair wrote this where so many facts stood that do not prove themselves any more. It fills their place, so that
+    /// all others keep theirs.
+    Lost {
+        facts: u64,
+        /// Size of its body.
+        bytes: u32,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -187,7 +194,16 @@ impl Fact {
             | Fact::Audited(_)
             | Fact::Retired { .. }
             | Fact::Opened { .. }
-            | Fact::Closed => None,
+            | Fact::Closed
+            | Fact::Lost { .. } => None,
+        }
+    }
+
+    /// How many numbers it takes.
+    pub(crate) fn numbers(&self) -> u64 {
+        match self {
+            Fact::Lost { facts, .. } => *facts,
+            _ => 1,
         }
     }
 
@@ -205,7 +221,8 @@ impl Fact {
             | Fact::Cell { .. }
             | Fact::Retired { .. }
             | Fact::Opened { .. }
-            | Fact::Closed => None,
+            | Fact::Closed
+            | Fact::Lost { .. } => None,
         }
     }
 }

@@ -175,7 +175,8 @@ impl Derivation {
             | Fact::Audited(_)
             | Fact::Retired { .. }
             | Fact::Opened { .. }
-            | Fact::Closed => {}
+            | Fact::Closed
+            | Fact::Lost { .. } => {}
         }
     }
 

@@ -3,6 +3,7 @@
 //! writes nothing, reads no clock, and does not know whether a fact is durable yet.
 
 mod carry;
+pub(crate) mod damage;
 pub(crate) mod due;
 pub(crate) mod frozen;
 pub(crate) mod identities;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 
+use self::damage::Damage;
 use self::identities::Identities;
 use self::rows::{
     DeliveryRow, EventKey, EventRow, KeptConflict, NewRow, Repeats, RowKind, Shelf, Shelves, Slot,
@@ -73,7 +75,7 @@ pub(crate) struct Cell {
 
 /// What is kept of a segment that has no pages yet.
 #[derive(Default)]
-struct Open {
+pub(crate) struct Open {
     /// For each event in it, the number of its fact.
     numbers: Vec<u64>,
     /// Search terms, with the event that has each.
@@ -139,8 +141,13 @@ pub(crate) struct State {
     pub(crate) retired: u64,
     /// Segments that are gone, and may still be named by identities.
     forgotten: Vec<u32>,
+    /// What a repair said is gone.
+    pub(crate) damage: Damage,
     /// Segments are missing, which must turn out to be retired.
     pub(crate) has_gaps: bool,
+    /// A start reads facts that all are durable, and of segments that get their pages at once: what only matters between
+    /// is not kept. [`State::start`] ends it.
+    pub(crate) is_reading: bool,
     pub(crate) epoch: u64,
     /// Number of the next fact.
     pub(crate) next: u64,
@@ -182,7 +189,9 @@ impl State {
             foreign: Vec::new(),
             retired: 0,
             forgotten: Vec::new(),
+            damage: Damage::default(),
             has_gaps: false,
+            is_reading: false,
             epoch: 0,
             next: 0,
             newest: Timestamp::UNIX_EPOCH,
@@ -198,7 +207,7 @@ impl State {
         now: Moment,
         facts: &dyn ReadFacts,
     ) -> Result<(), StoreError> {
-        self.next = number + 1;
+        self.next = number + fact.numbers();
         self.newest = fact.time().map_or(self.newest, |time| time.max(self.newest));
         let newest_s = seconds(self.newest);
         self.shelf_mut(segment_of(at)?).newest_s = newest_s;
@@ -239,6 +248,7 @@ impl State {
             }
             Fact::Opened { epoch } => self.epoch = *epoch,
             Fact::Closed => {}
+            Fact::Lost { .. } => self.damage.note(at.segment),
         }
         Ok(())
     }
@@ -274,6 +284,9 @@ impl State {
     }
 
     fn touch(&mut self, key: EventKey, at: Position, number: u64) -> Result<(), StoreError> {
+        if self.is_reading {
+            return Ok(());
+        }
         self.open_mut(segment_of(at)?).touched.insert(key, number);
         Ok(())
     }
@@ -306,12 +319,14 @@ impl State {
             let hash = self.hashing.identity(&envelope.source, &envelope.path, identity);
             self.identities.insert(hash, key);
         }
-        let id = self.hashing.event_id(&envelope.event_id);
-        let correlation = self.hashing.correlation_id(envelope.correlation_id.as_str());
-        let open = self.open_mut(segment);
-        open.numbers.resize(index as usize, 0);
-        open.numbers.push(number);
-        open.terms.extend([(id, key), (correlation, key)]);
+        if !self.is_reading {
+            let id = self.hashing.event_id(&envelope.event_id);
+            let correlation = self.hashing.correlation_id(envelope.correlation_id.as_str());
+            let open = self.open_mut(segment);
+            open.numbers.resize(index as usize, 0);
+            open.numbers.push(number);
+            open.terms.extend([(id, key), (correlation, key)]);
+        }
         self.counts.events += 1;
         self.counts.review += u64::from(kind == RowKind::Malformed);
         Ok(key)
@@ -329,7 +344,7 @@ impl State {
             return Ok(());
         }
         let key = self.add_row(envelope, &accepted.identities, at, number)?;
-        if !accepted.deliveries.is_empty() {
+        if !accepted.deliveries.is_empty() && !self.is_reading {
             self.envelopes.keep(key, envelope);
         }
         for planned in &accepted.deliveries {
@@ -371,26 +386,35 @@ impl State {
     ) -> Result<(), StoreError> {
         let id = &changed.delivery;
         let Some(slot) = self.slot(id) else {
+            if self.damage.has_lost(id) || self.is_lost(changed.previous, facts) {
+                self.damage.lose(id.clone());
+                return Ok(());
+            }
             return self.unknown(|| format!("{at}: no delivery {id} was begun"));
         };
         let version = self.delivery(slot).version();
         if changed.version <= version {
             return Ok(());
         }
-        if changed.version != version + 1 {
+        if self.is_cut_off(slot, changed.previous, facts) {
+            self.open_gap(slot, changed.version, changed.previous, facts);
+        } else if changed.version != version + 1 {
             return Err(StoreError::Corrupt(format!(
                 "{at}: version {} of {id} follows version {version}",
                 changed.version,
             )));
         }
-        if !changed.terms.is_empty() {
+        if !changed.terms.is_empty() && !self.is_reading {
             let terms = changed.terms.iter().map(|term| (*term, slot.0));
             self.open_mut(segment_of(at)?).terms.extend(terms);
         }
         let decided_at = changed.change.entry.at;
         let (mut state, held) = self.take_state(slot, facts)?;
         self.keys.leave(&state);
+        // Where facts between were lost.
+        state.version = changed.version - 1;
         merge(&mut state, &changed.change.transition);
+        self.damage.go_on(slot, &mut state, changed);
         let woken = self.keys.enter(&state, &changed.change);
         self.release(&mut state, decided_at);
         self.put_state(slot, state, at, number, decided_at, held, now)?;
@@ -414,6 +438,14 @@ impl State {
         facts: &dyn ReadFacts,
     ) -> Result<(), StoreError> {
         let Some(key) = self.event_key(routed.uid) else {
+            let ids = routed.deliveries.iter().map(|delivery| DeliveryId {
+                uid: routed.uid,
+                route: delivery.planned.route.clone(),
+            });
+            if self.is_lost(routed.accepted, facts) {
+                ids.for_each(|id| self.damage.lose(id));
+                return Ok(());
+            }
             return self.unknown(|| format!("{at}: no event {} was accepted", routed.uid));
         };
         let envelope = envelope_at(facts, self.position(key))?;
@@ -422,6 +454,14 @@ impl State {
         for delivery in &routed.deliveries {
             let id = DeliveryId { uid: routed.uid, route: delivery.planned.route.clone() };
             let mut state = first_state(routed.uid, event_id, &delivery.planned, routed.entry.at);
+            if let (Some(slot), Some(previous)) = (self.slot(&id), delivery.previous)
+                && delivery.version > self.delivery(slot).version()
+                && self.is_cut_off(slot, previous, facts)
+            {
+                self.open_gap(slot, delivery.version, previous, facts);
+                self.damage.begin_anew(slot, &state, &routed.entry);
+                self.delivery_mut(slot).set_version(delivery.version - 1);
+            }
             match self.slot(&id) {
                 None => self.begin(key, state, at, number, routed.entry.at, None, now)?,
                 Some(slot) if self.delivery(slot).version() + 1 == delivery.version => {
@@ -502,7 +542,7 @@ impl State {
         }
         let live = Live { state, held: stays_held, decided_at, scheduled: None, touched: number };
         self.live.insert(slot, live);
-        if stays_held.is_none() {
+        if stays_held.is_none() && !self.is_reading {
             self.schedule(slot, now);
         }
         Ok(())
@@ -564,6 +604,9 @@ impl State {
         if let Some(live) = self.live.get(&slot) {
             return Ok(live.state.clone());
         }
+        if let Some(gap) = self.damage.gap(slot) {
+            return Ok(gap.state.clone());
+        }
         let delivery = self.delivery(slot);
         let route = self.route_name(delivery.route);
         let uid = self.row_of(slot.0).uid;
@@ -595,7 +638,7 @@ impl State {
     }
 
     /// The row of a key that was found here under the same hold of the lock.
-    fn row_of(&self, key: EventKey) -> &EventRow {
+    pub(crate) fn row_of(&self, key: EventKey) -> &EventRow {
         self.row(key).expect("keys are given out for rows that are there")
     }
 
@@ -777,12 +820,12 @@ impl State {
         Some(open.terms.range((term, least)..=(term, most)).map(|(_, key)| *key).collect())
     }
 
-    /// Forgets of a full segment what stands on its pages now.
-    pub(crate) fn shelve(&mut self, segment: u32) {
-        self.open.remove(&segment);
+    /// Forgets of a full segment what stands on its pages now. The answer is to be dropped where nobody waits for it.
+    pub(crate) fn shelve(&mut self, segment: u32) -> Option<Open> {
         if let Some(shelf) = self.shelves.get_mut(&segment) {
             Arc::make_mut(shelf).shrink();
         }
+        self.open.remove(&segment)
     }
 }
 

@@ -66,13 +66,7 @@ impl Outline {
     pub(crate) fn read_terms(&self, facts: &dyn ReadFacts) -> Result<Vec<u64>, StoreError> {
         let mut terms = Vec::new();
         for (route, last, _) in &self.deliveries {
-            for fact in chain(self.uid, route, *last, facts)? {
-                match &*fact {
-                    Fact::Changed(changed) => terms.extend(&changed.terms),
-                    Fact::Snapshot(snapshot) => terms.extend(&snapshot.terms),
-                    _ => {}
-                }
-            }
+            terms.extend(terms_of(self.uid, route, *last, facts)?);
         }
         terms.sort_unstable();
         terms.dedup();
@@ -143,6 +137,24 @@ fn chain(
         chain.push(fact);
     }
     Ok(chain)
+}
+
+/// The search terms that came with the facts of a delivery.
+pub(crate) fn terms_of(
+    uid: Uid,
+    route: &RouteName,
+    last: Position,
+    facts: &dyn ReadFacts,
+) -> Result<Vec<u64>, StoreError> {
+    let mut terms = Vec::new();
+    for fact in chain(uid, route, last, facts)? {
+        match &*fact {
+            Fact::Changed(changed) => terms.extend(&changed.terms),
+            Fact::Snapshot(snapshot) => terms.extend(&snapshot.terms),
+            _ => {}
+        }
+    }
+    Ok(terms)
 }
 
 /// A delivery as its own facts make it, and its timeline, oldest first. `last` is the newest of them.
@@ -356,7 +368,7 @@ pub(crate) fn list(
 ) -> Result<Page, StoreError> {
     let cursor = cursor.map(EventKey::from_sequence);
     let as_of = state.peek(newest);
-    if let Some(terms) = state.peek(|state| terms_of(query, state)) {
+    if let Some(terms) = state.peek(|state| wanted_terms(query, state)) {
         let page = list_by_term(query, &terms, cursor, budget, pages, state)?;
         return Ok(Page { as_of, ..page });
     }
@@ -396,7 +408,7 @@ fn newest(state: &State) -> Option<u64> {
 }
 
 /// What the query asks for by a keyed hash, if it does: by any of these.
-fn terms_of(query: &Query, state: &State) -> Option<Vec<u64>> {
+fn wanted_terms(query: &Query, state: &State) -> Option<Vec<u64>> {
     if let Some(id) = &query.event_id {
         return Some(vec![state.hashing.event_id(id)]);
     }

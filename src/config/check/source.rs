@@ -205,7 +205,7 @@ impl Checker {
             None => None,
         };
         let retain = duration(node, "retain").unwrap_or(RETAIN);
-        let dedupe = duration(node, "dedupe").unwrap_or(DEDUPE).max(retain);
+        let dedupe = duration(node, "dedupe").unwrap_or(DEDUPE);
         if let Some(preset) = preset
             && let Some(span) = provider::retry_span(preset)
             && span > dedupe
@@ -269,7 +269,8 @@ impl Checker {
             respond: respond?,
             on_malformed,
             retain,
-            dedupe,
+            // What is stored is known.
+            dedupe: dedupe.max(retain),
             public_url,
         })
     }

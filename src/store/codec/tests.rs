@@ -164,6 +164,17 @@ fn search_terms_make_version_3() {
     assert_eq!(decode_all(&bytes), Ok(vec![fact]));
 }
 
+/// The place of a lost frame may have any size from the smallest frame on.
+#[test]
+fn what_is_lost_fills_a_place_of_any_size() {
+    for (facts, bytes) in [(1, 0), (0, 1), (127, 1), (300, 2), (300, 9), (u64::MAX, 5000)] {
+        let fact = Fact::Lost { facts, bytes };
+        let encoded = encoded(std::slice::from_ref(&fact));
+        assert_eq!(encoded.len(), 6 + bytes as usize);
+        assert_eq!(decode_all(&encoded), Ok(vec![fact]));
+    }
+}
+
 #[test]
 fn an_unknown_kind_and_a_later_version_are_told_apart_from_damage() {
     assert_eq!(

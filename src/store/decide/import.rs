@@ -77,7 +77,10 @@ fn known_since(
         return Ok(Some(state.durable_after(key)));
     }
     for identity in &event.identities {
-        let Some(found) = holder(state, facts, &[], envelope, identity)? else { continue };
+        let Some(found) = holder(state, facts, &[], (envelope, &event.body_digest), identity)?
+        else {
+            continue;
+        };
         // A second body that came after the first had expired stands beside what is remembered of that one.
         if found.expired_since.is_some() && envelope.malformed.is_some() {
             continue;

@@ -2,7 +2,7 @@
 //! ends it for good. What goes on beside it is `background`'s.
 
 mod background;
-mod compact;
+pub(super) mod compact;
 
 use std::collections::VecDeque;
 use std::io;
@@ -34,7 +34,7 @@ use crate::world::disk::Disk;
 
 /// Prepared segments beyond the active one. New events need one; outcomes may use it.
 const SPARES: usize = 2;
-const KEY: &str = "key";
+pub(super) const KEY: &str = "key";
 const KEY_BYTES: usize = 32;
 /// Of a volume, for a segment and for `min_free_disk`.
 const VOLUME_PART: u64 = 16;
@@ -333,7 +333,18 @@ impl Shared {
         let held = self.state().claim(max, progress.durable, moment(&*self.world.clock));
         let mut claims = Vec::with_capacity(held.len());
         for Held { state, envelope, fence } in held {
-            match envelope.or_else(|at| envelope_at(self.facts(), at)) {
+            let uid = state.id.uid;
+            let read = |at| {
+                envelope_at(self.facts(), at).or_else(|error| {
+                    // It may have been carried to another segment meanwhile.
+                    let now = self.peek(|state| Some(state.position(state.stored(uid)?)));
+                    match now.filter(|now| *now != at) {
+                        Some(now) => envelope_at(self.facts(), now),
+                        None => Err(error),
+                    }
+                })
+            };
+            match envelope.or_else(read) {
                 Ok(envelope) => claims.push(Claim { state, envelope, fence }),
                 // Nobody can carry it out; the others are not held up by it. It stays held until the next start, which
                 // says what is wrong with the journal.
@@ -364,6 +375,20 @@ impl Shared {
     /// The writer's thread.
     pub(super) fn write_until_stopped(&self) {
         let _end = EndOnPanic(self);
+        self.write_until_ended();
+        // Nobody is left waiting for an answer that will not come: the compactor would never end.
+        let mut desk = self.desk.lock().expect("no holder of this lock can panic");
+        let left = std::mem::take(&mut self.inbox().queues);
+        let queues = std::mem::replace(&mut desk.queues, left);
+        desk.writer.refuse_all(self.ended());
+        for queues in [queues, std::mem::take(&mut desk.queues)] {
+            for request in queues.first.into_iter().chain(queues.ingest) {
+                request.refuse(self.ended());
+            }
+        }
+    }
+
+    fn write_until_ended(&self) {
         loop {
             match self.commit_once() {
                 Turn::Worked => {}
@@ -416,8 +441,15 @@ impl Shared {
             },
             Ok(Step::Idle) if writer.is_closing() => {
                 if let Some((commit, reply)) = writer.close() {
+                    let next = commit.durable;
                     if self.commit(commit) == Turn::Worked {
-                        self.fill(writer.mark(), self.state().freeze());
+                        let frozen = {
+                            let mut state = self.state();
+                            // The mark of the end is a fact, too, which the state has no use for.
+                            state.next = next;
+                            state.freeze()
+                        };
+                        self.fill(writer.mark(), frozen);
                         while self.seal_once() {}
                     }
                     let dead = self.progress.borrow().dead.clone();
@@ -597,12 +629,18 @@ fn open_key(disk: &dyn Disk, world: &World) -> Result<[u8; 16], OpenError> {
         file.write_at(0, &key).and_then(|()| file.sync_data()).map_err(io)?;
         disk.rename(DRAFT, KEY).and_then(|()| disk.sync_folder()).map_err(io)?;
     }
+    read_key(disk)
+}
+
+/// The half of the key that is for hashing identities; the other is kept for what will be sealed.
+pub(super) fn read_key(disk: &dyn Disk) -> Result<[u8; 16], OpenError> {
+    let place = disk.place();
+    let io = |source| OpenError::Io { place: place.clone(), action: "read the key".into(), source };
     let file = disk.open(KEY).map_err(io)?;
     let mut key = [0; KEY_BYTES + 1];
     if file.read_at(0, &mut key).map_err(io)? != KEY_BYTES {
         return Err(OpenError::NoKey { place });
     }
-    // One half is for hashing identities; the other is kept for what will be sealed.
     let mut half = [0; 16];
     half.copy_from_slice(&key[..16]);
     Ok(half)

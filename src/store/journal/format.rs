@@ -14,7 +14,7 @@ const SALT: u32 = 0x52_4a_31_c3;
 pub(crate) const HEADER_BYTES: usize = 48;
 /// Everything before the checksum, which covers it and the body.
 const CHECKED_HEADER_BYTES: usize = HEADER_BYTES - 4;
-const FRAME_HEADER_BYTES: usize = 8;
+pub(crate) const FRAME_HEADER_BYTES: usize = 8;
 
 /// Little-endian on disk: magic, format version, two bytes of zero, then these, then the checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +108,17 @@ pub(crate) fn batch_at(segment: &[u8], offset: usize) -> Found<'_> {
     let header =
         Header { segment: long(8), epoch: long(16), first: long(24), durable: long(32), length };
     Found::Batch(header, body)
+}
+
+/// What looks like the header of a batch, whether it proves itself or not.
+pub(crate) fn claimed(head: &[u8]) -> Option<Header> {
+    let head = head.first_chunk::<HEADER_BYTES>().filter(|head| head[..4] == MAGIC)?;
+    let long = |at: usize| {
+        u64::from_le_bytes(head[at..at + 8].try_into().expect("eight bytes are eight bytes"))
+    };
+    let length = head[40..44].try_into().expect("four bytes are four bytes");
+    let length = u32::from_le_bytes(length);
+    Some(Header { segment: long(8), epoch: long(16), first: long(24), durable: long(32), length })
 }
 
 /// Length of the batch whose header is given, header included.

@@ -3,8 +3,11 @@
 //! pages of full segments.
 
 mod commit;
+pub mod doctor;
 mod format;
 mod recovery;
+mod replay;
+mod salvage;
 mod sealed;
 mod segment;
 #[cfg(test)]

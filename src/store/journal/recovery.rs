@@ -7,15 +7,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
+use std::sync::mpsc::{self, SyncSender};
 
 use super::format::{self, Found};
+use super::replay::{Replay, Tail, Taken};
 use super::sealed::{Resumed, Sealed};
 use super::segment::{self, Segments};
-use crate::store::StoreError;
 use crate::store::checkpoint::Mark;
-use crate::store::codec::DecodeError;
 use crate::store::fact::Fact;
 use crate::store::hashing::Hashing;
+use crate::store::page::Derivation;
 use crate::store::state::{Moment, State};
 use crate::world::disk::Disk;
 
@@ -26,14 +27,14 @@ pub enum OpenError {
         "the data folder {place} is in use by another router; stop that one, or give this one a folder of its own (`store: ./data` in router.yaml)"
     )]
     Locked { place: String },
-    #[error("cannot {action} in the data folder {place}")]
+    #[error("cannot {action} in the data folder {place}{}", way_out(source))]
     Io { place: String, action: String, source: io::Error },
     #[error(
-        "the journal is damaged: segment {segment}, offset {offset}: {why}; nothing was changed. Restore the folder {place} from a backup, or move it away to begin anew"
+        "the journal is damaged: segment {segment}, offset {offset}: {why}; nothing was changed. Copy the folder {place} away, then run `router doctor --repair`: it keeps all that still proves itself and lists what is lost; or put a backup back with `router restore`"
     )]
     Corrupt { place: String, segment: u64, offset: u64, why: String },
     #[error(
-        "segment {segment} of the journal is missing in the data folder {place}; restore the file {file} from a backup"
+        "segment {segment} of the journal is missing in the data folder {place}; put the file {file} back if it was moved. If it is gone, copy the folder away, then run `router doctor --repair`, or put a backup back with `router restore`"
     )]
     Missing { place: String, segment: u64, file: String },
     #[error(
@@ -41,9 +42,25 @@ pub enum OpenError {
     )]
     Newer { place: String, segment: u64, why: String },
     #[error(
-        "the key of the store, {place}/key, is missing or has the wrong length, and there is a journal; restore it from a backup"
+        "the key of the store, {place}/key, is missing or has the wrong length, and there is a journal; put it back from a backup: `router backup` keeps it"
     )]
     NoKey { place: String },
+}
+
+/// What whoever runs the router can do about it.
+fn way_out(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            let user = rustix::process::geteuid().as_raw();
+            format!(
+                " (the router runs as user {user}: the folder and all in it must belong to that user, `chown -R {user} FOLDER`, and be writable)"
+            )
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            " (the volume is mounted read-only: mount it writable, or name another folder by `store:` in router.yaml)".to_owned()
+        }
+        _ => String::new(),
+    }
 }
 
 /// What the files said.
@@ -64,14 +81,10 @@ struct Walk<'a> {
     disk: &'a Arc<dyn Disk>,
     segments: &'a Segments,
     sealed: &'a Sealed,
-    state: State,
+    replay: Replay<'a>,
     now: Moment,
-    next: u64,
-    clean: bool,
     /// Segments of zeros alone, and their size.
     blank: BTreeMap<u64, u64>,
-    /// The newest segment with a batch, and where its batches end.
-    last: Option<(u64, usize)>,
 }
 
 /// Reads all segments, mends the tail, and leaves nothing that another crash could lose. Prepared segments of
@@ -93,9 +106,8 @@ pub(super) fn recover(
     let there: BTreeSet<u64> = names.iter().filter_map(|name| segment::number(name)).collect();
     let walk = |resuming: bool| {
         let blank = BTreeMap::new();
-        let state = State::new(hashing);
-        let mut walk =
-            Walk { disk, segments, sealed, state, now, next: 0, clean: true, blank, last: None };
+        let replay = Replay::new(disk.place(), segments, hashing, now);
+        let mut walk = Walk { disk, segments, sealed, replay, now, blank };
         let resumed = resuming && walk.resume(&there);
         (resumed, walk.through(&there, resumed).map(|gaps| (walk, gaps)))
     };
@@ -111,8 +123,9 @@ pub(super) fn recover(
         }
         (_, walked) => walked?,
     };
-    let last = walk.last.map_or(0, |(segment, _)| segment);
-    let retired = walk.state.retired;
+    let Walk { replay: Replay { state, next, clean, last: newest, .. }, blank, .. } = walk;
+    let last = newest.map_or(0, |(segment, _)| segment);
+    let retired = state.retired;
     for (first, end) in gaps {
         let segment = first.max(retired + 1);
         if segment <= end.min(last) {
@@ -120,23 +133,38 @@ pub(super) fn recover(
             return Err(OpenError::Missing { place, segment, file });
         }
     }
-    for &gone in there.range(..=retired) {
-        // Its end was written down; what was left to do is done now.
-        sealed.forget(gone);
-        segments.forget(gone);
-        disk.remove(&segment::name(gone)).map_err(io("remove a segment that is retired"))?;
+    if let Some((slot, gap)) = state.damage.gaps().next() {
+        let at = state.delivery(slot).last();
+        let why = format!(
+            "the repair of this journal was not finished: {} is not carried over what it lost",
+            gap.state.id
+        );
+        let (segment, offset) = (at.segment, at.offset.into());
+        return Err(OpenError::Corrupt { place, segment, offset, why });
     }
-    if let Some((segment, end)) = walk.last {
-        if walk.clean {
+    for segment in state.damage.segments() {
+        tracing::warn!(
+            segment,
+            "this segment was damaged and repaired; what was lost with it is written down in the folder quarantine/"
+        );
+    }
+    if let Some((segment, end)) = newest {
+        if clean {
             // What was prepared and not used is given back.
             let file = segments.file(segment).map_err(io("open the last segment"))?;
             file.truncate(end as u64).map_err(io("shorten the last segment"))?;
         } else {
-            walk.copy_last(segment, end).map_err(io("copy the last segment"))?;
+            copy(&**disk, segments, segment, end).map_err(io("copy the last segment"))?;
         }
     }
+    for &gone in there.range(..=retired) {
+        // Its end was written down, and is on the medium now; what was left to do is done.
+        sealed.forget(gone);
+        segments.forget(gone);
+        disk.remove(&segment::name(gone)).map_err(io("remove a segment that is retired"))?;
+    }
     let spares: Vec<u64> =
-        (last + 1..).take_while(|number| walk.blank.get(number) == Some(&segment_bytes)).collect();
+        (last + 1..).take_while(|number| blank.get(number) == Some(&segment_bytes)).collect();
     for &spare in &spares {
         // Whoever prepared it may have been killed before its sync.
         let synced = segments.file(spare).and_then(|file| file.sync_data());
@@ -149,7 +177,7 @@ pub(super) fn recover(
     }
     // What stays in the index costs room alone.
     drop(sealed.sweep());
-    Ok(Recovered { state: walk.state, next: walk.next, last, spares })
+    Ok(Recovered { state, next, last, spares })
 }
 
 impl Walk<'_> {
@@ -160,10 +188,11 @@ impl Walk<'_> {
         else {
             return false;
         };
-        self.clean = self.is_clean_end(&mark);
-        self.next = state.next;
-        self.last = Some((mark.segment, mark.end as usize));
-        self.state = state;
+        self.replay.clean = self.is_clean_end(&mark);
+        self.replay.next = state.next;
+        self.replay.last = Some((mark.segment, mark.end as usize));
+        self.replay.state = state;
+        self.replay.state.is_reading = true;
         true
     }
 
@@ -173,110 +202,64 @@ impl Walk<'_> {
         there: &BTreeSet<u64>,
         resumed: bool,
     ) -> Result<Vec<(u64, u64)>, OpenError> {
-        let mut expected = self.last.map_or(1, |(segment, _)| segment + 1);
+        let mut expected = self.replay.last.map_or(1, |(segment, _)| segment + 1);
         let mut gaps: Vec<(u64, u64)> = Vec::new();
-        let total = there.range(expected..).count();
-        for (&number, done) in there.range(expected..).zip(1..) {
-            if expected < number {
-                gaps.push((expected, number - 1));
-            }
-            self.state.has_gaps |= !gaps.is_empty();
-            self.segment(number, expected == number)?;
-            expected = number + 1;
-            if !resumed && done % PROGRESS_SEGMENTS == 0 {
-                tracing::info!(done, total, "reading the segments of the journal");
-            }
+        // What a checkpoint passes over must turn out to be retired, too.
+        if resumed && let Some(&oldest) = there.first().filter(|oldest| **oldest > 1) {
+            gaps.push((1, oldest - 1));
         }
-        Ok(gaps)
+        let total = there.range(expected..).count();
+        let sealed = self.sealed;
+        // The index takes the pages of one segment while the next one is read.
+        std::thread::scope(|scope| {
+            let (pages, derived) = mpsc::sync_channel(1);
+            scope.spawn(move || {
+                for (derivation, segment, end) in derived {
+                    // What the index does not take is derived again when it is asked for.
+                    drop(sealed.put(derivation, segment, end));
+                }
+            });
+            for (&number, done) in there.range(expected..).zip(1..) {
+                if expected < number {
+                    gaps.push((expected, number - 1));
+                }
+                self.replay.state.has_gaps |= !gaps.is_empty();
+                self.segment(number, expected == number, &pages)?;
+                expected = number + 1;
+                if !resumed && done % PROGRESS_SEGMENTS == 0 {
+                    tracing::info!(done, total, "reading the segments of the journal");
+                }
+            }
+            Ok(gaps)
+        })
     }
 
     /// Applies what stands in one segment. `follows`: the segment before it was read too.
-    fn segment(&mut self, number: u64, follows: bool) -> Result<(), OpenError> {
-        let place = self.disk.place();
-        let bytes = self.bytes(number).map_err(|source| OpenError::Io {
-            place: place.clone(),
+    fn segment(
+        &mut self,
+        number: u64,
+        follows: bool,
+        pages: &SyncSender<(Derivation, u64, u64)>,
+    ) -> Result<(), OpenError> {
+        let bytes = self.segments.bytes(number).map_err(|source| OpenError::Io {
+            place: self.disk.place(),
             action: format!("read segment {number}"),
             source,
         })?;
-        let corrupt = |offset: usize, why: String| OpenError::Corrupt {
-            place: place.clone(),
-            segment: number,
-            offset: offset as u64,
-            why,
-        };
-        let newer = |why: String| OpenError::Newer { place: place.clone(), segment: number, why };
-        let mut offset = 0;
-        let mut first_batch = true;
-        let mut derivation = self.sealed.derivation();
-        loop {
-            let (header, body) = match format::batch_at(&bytes, offset) {
-                Found::Batch(header, body) => (header, body),
-                Found::Newer(version) => return Err(newer(format!("journal format {version}"))),
-                Found::Nothing => break,
-            };
-            if header.segment != number {
-                let why = format!("a batch of segment {} stands here", header.segment);
-                return Err(corrupt(offset, why));
-            }
-            if first_batch {
-                self.state.begin_segment(number).map_err(|error| corrupt(0, error.to_string()))?;
-            }
-            if first_batch && !follows {
-                // What was retired before it is not there to be counted.
-                self.next = self.next.max(header.first);
-            }
-            if header.first != self.next {
-                let why = format!("fact {} was expected, and {} follows", self.next, header.first);
-                return Err(corrupt(offset, why));
-            }
-            if header.epoch < self.state.epoch {
-                return Err(corrupt(offset, "it was written by an earlier writer".into()));
-            }
-            let body_at = offset + format::HEADER_BYTES;
-            let facts = format::facts_of(body, number, body_at).map_err(|error| match error {
-                DecodeError::Newer { .. } => newer(error.to_string()),
-                DecodeError::Broken { .. } | DecodeError::Short => {
-                    corrupt(offset, error.to_string())
-                }
-            })?;
-            derivation.batch(&bytes[offset..body_at]);
-            for (at, fact) in facts {
-                derivation.fact(at, &fact);
-                let applied = self.state.apply(&fact, at, self.next, self.now, self.segments);
-                applied.map_err(|error: StoreError| corrupt(offset, error.to_string()))?;
-                self.next += 1;
-                self.clean = fact == Fact::Closed;
-            }
-            first_batch = false;
-            offset = body_at + body.len();
-            self.last = Some((number, offset));
+        let Taken { end, derivation, tail } = self.replay.take(number, &bytes, follows)?;
+        if let Some(derivation) = derivation {
+            pages.send((derivation, number, end as u64)).expect("its receiver waits for the end");
+            drop(self.replay.state.shelve(number as u32));
+        } else if let Tail::Blank = tail {
+            self.blank.insert(number, bytes.len() as u64);
         }
-        if offset > 0 {
-            // What the index does not take is derived again when it is asked for.
-            drop(self.sealed.put(derivation, number, offset as u64));
-            self.state.shelve(number as u32);
-        }
-        let tail = bytes.get(offset..).unwrap_or_default();
-        if format::is_blank(tail) {
-            if offset == 0 {
-                self.blank.insert(number, bytes.len() as u64);
-            }
-            return Ok(());
-        }
-        if let Some((at, later)) = format::next_batch(&bytes, offset)
-            && later.durable > self.next
-        {
-            let why = format!(
-                "the batch here does not prove itself, and a later one at {at} says that it had been synced"
+        if let Tail::Torn = tail {
+            tracing::warn!(
+                segment = number,
+                offset = end,
+                "the journal's tail is torn: what was being written when the router ended was never acknowledged, and is cut"
             );
-            return Err(corrupt(offset, why));
         }
-        self.clean = false;
-        tracing::warn!(
-            segment = number,
-            offset,
-            "the journal's tail is torn: what was being written when the router ended was never acknowledged, and is cut"
-        );
         Ok(())
     }
 
@@ -303,31 +286,38 @@ impl Walk<'_> {
             Found::Newer(_) | Found::Nothing => false,
         }
     }
+}
 
-    fn bytes(&self, number: u64) -> io::Result<Vec<u8>> {
-        let file = self.segments.file(number)?;
-        let mut bytes = vec![0; file.size()? as usize];
-        let count = file.read_at(0, &mut bytes)?;
-        bytes.truncate(count);
-        Ok(bytes)
-    }
+/// What was written but not synced may be in the page cache alone. So the last segment is written anew up to `end` and
+/// synced, before anything in it is relied on. Positions stay what they are.
+pub(super) fn copy(
+    disk: &dyn Disk,
+    segments: &Segments,
+    number: u64,
+    end: usize,
+) -> io::Result<()> {
+    let bytes = segments.bytes(number)?;
+    put(disk, segments, number, &bytes[..end])
+}
 
-    /// What was written but not synced may be in the page cache alone. So the last segment is written anew and synced,
-    /// before anything in it is relied on. Positions stay what they are.
-    fn copy_last(&self, number: u64, end: usize) -> io::Result<()> {
-        const COPY: &str = "journal/recovering";
-        let bytes = self.bytes(number)?;
-        match self.disk.remove(COPY) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        self.disk.prepare(COPY, 0)?;
-        let file = self.disk.open(COPY)?;
-        file.write_at(0, &bytes[..end])?;
-        file.sync_data()?;
-        self.disk.rename(COPY, &segment::name(number))?;
-        self.disk.sync_folder()?;
-        self.segments.forget(number);
-        Ok(())
+/// Puts a whole segment in the place of the one that has this number, or of none.
+pub(super) fn put(
+    disk: &dyn Disk,
+    segments: &Segments,
+    number: u64,
+    bytes: &[u8],
+) -> io::Result<()> {
+    const DRAFT: &str = "journal/recovering";
+    match disk.remove(DRAFT) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
     }
+    disk.prepare(DRAFT, 0)?;
+    let file = disk.open(DRAFT)?;
+    file.write_at(0, bytes)?;
+    file.sync_data()?;
+    disk.rename(DRAFT, &segment::name(number))?;
+    disk.sync_folder()?;
+    segments.forget(number);
+    Ok(())
 }

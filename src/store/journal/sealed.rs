@@ -246,7 +246,7 @@ impl Sealed {
             text.map_err(|error| error.to_string())?
                 .ok_or_else(|| format!("pages of segment {segment} do not prove themselves"))
         };
-        let manifest = Manifest::from_text(&text(checkpoint::manifest_group(generation), 0)?)
+        let mut manifest = Manifest::from_text(&text(checkpoint::manifest_group(generation), 0)?)
             .ok_or("its format is another one")?;
         let mark = manifest.mark.clone();
         if !self.stands(&mark) {
@@ -254,6 +254,9 @@ impl Sealed {
         }
         let mut shelves = Shelves::new();
         let mut rows = BTreeMap::new();
+        // The oldest ones may have been retired since: what had to stay of them stands after the mark.
+        let oldest = there.first().copied().unwrap_or(u64::MAX);
+        manifest.forget_before(oldest);
         for (segment, entry) in &manifest.segments {
             let number = u64::from(*segment);
             if !there.contains(&number) {

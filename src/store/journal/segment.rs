@@ -48,6 +48,15 @@ impl Segments {
         self.files.lock().expect("no holder of this lock can panic").remove(&segment);
     }
 
+    /// A whole segment.
+    pub(crate) fn bytes(&self, segment: u64) -> io::Result<Vec<u8>> {
+        let file = self.file(segment)?;
+        let mut bytes = vec![0; file.size()? as usize];
+        let count = file.read_at(0, &mut bytes)?;
+        bytes.truncate(count);
+        Ok(bytes)
+    }
+
     /// The bytes of the batch at `offset`, as its header has it; whether they prove themselves is not looked at.
     pub(crate) fn batch(&self, segment: u64, offset: u64) -> io::Result<Vec<u8>> {
         let file = self.file(segment)?;

@@ -221,7 +221,8 @@ impl Writer {
 
     /// Where the journal stands.
     pub(crate) fn mark(&self) -> Mark {
-        Mark { segment: self.segment, end: self.offset, header: self.header.to_vec() }
+        let (segment, end, next) = (self.segment, self.offset, self.next);
+        Mark { segment, end, next, header: self.header.to_vec() }
     }
 
     /// Nothing is in the active segment but what a start wrote.
@@ -233,6 +234,17 @@ impl Writer {
     pub(crate) fn refuse_carried(&mut self, error: StoreError) {
         if let Some(carried) = self.carried.take_if(|carried| carried.ingest) {
             (carried.ack)(Err(error));
+        }
+    }
+
+    /// Nothing more will be written.
+    pub(crate) fn refuse_all(&mut self, error: StoreError) {
+        if let Some(carried) = self.carried.take() {
+            (carried.ack)(Err(error.clone()));
+        }
+        if let Some(reply) = self.closing.take() {
+            // Whoever asked may have gone away.
+            drop(reply.send(Err(error)));
         }
     }
 

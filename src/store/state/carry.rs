@@ -38,13 +38,20 @@ impl State {
                 .map(|(conflict, number)| KeptConflict { at, number, digest: conflict.digest })
                 .collect();
         }
-        self.open_mut(key.segment).terms.extend(snapshot.terms.iter().map(|term| (*term, key)));
+        if !self.is_reading {
+            let terms = snapshot.terms.iter().map(|term| (*term, key));
+            self.open_mut(key.segment).terms.extend(terms);
+        }
         for carried in &snapshot.deliveries {
             let mut state = carried.state.clone();
             let decided_at = carried.entries.last().map_or(envelope.received_at, |entry| entry.at);
             let woken = self.keys.restore(&state);
             self.release(&mut state, decided_at);
             let fence = held.remove(&state.id.route);
+            if fence.is_some() && !state.status.is_finished() {
+                // It may have been claimed after it was read to be carried.
+                state.status = Status::Processing;
+            }
             self.begin(key, state, at, number, decided_at, fence, now)?;
             self.wake_all(woken, decided_at, number, now);
         }
@@ -59,6 +66,7 @@ impl State {
         for ((route, status, cause), index) in rows.into_iter().zip(0..) {
             let slot: Slot = (key, index);
             self.unschedule(slot);
+            self.damage.close(slot);
             if let Some(live) = self.live.remove(&slot) {
                 self.keys.leave(&live.state);
                 if let Some(fence) = live.held {
@@ -142,14 +150,20 @@ impl State {
         let through = u32::try_from(segment).unwrap_or(u32::MAX);
         let gone: Vec<u32> = self.shelves.range(..=through).map(|(segment, _)| *segment).collect();
         for segment in gone {
-            let count = self.shelves[&segment].events.len() as u32;
-            for index in 0..count {
-                let key = EventKey { segment, index };
-                if self.row(key).is_some_and(|row| row.kind != RowKind::Gone) {
-                    self.leave_place(key);
+            // What is live was moved; the rest is counted out at once, for commits wait meanwhile.
+            let key = |index| EventKey { segment, index };
+            let live = self.live.range((key(0), 0)..=(key(u32::MAX), u16::MAX));
+            for left in live.map(|(slot, _)| slot.0).collect::<Vec<_>>() {
+                self.leave_place(left);
+            }
+            let Some(shelf) = self.shelves.remove(&segment) else { continue };
+            for row in shelf.events.iter().filter(|row| row.is_stored()) {
+                self.counts.events -= 1;
+                self.counts.review -= u64::from(row.kind == RowKind::Malformed);
+                for delivery in shelf.deliveries_of(row) {
+                    self.uncount(delivery.route, delivery.status, delivery.cause());
                 }
             }
-            self.shelves.remove(&segment);
             self.open.remove(&segment);
             self.forgotten.push(segment);
         }

@@ -27,7 +27,9 @@ impl State {
                 live.state.due_at = Some(at);
                 live.decided_at = at;
                 self.unschedule(slot);
-                self.schedule(slot, now);
+                if !self.is_reading {
+                    self.schedule(slot, now);
+                }
             }
         }
     }
@@ -55,6 +57,7 @@ impl State {
 
     /// After the last fact of a start: nobody holds anything, and every wait is measured anew. What a worker held is due.
     pub(crate) fn start(&mut self, now: Moment) {
+        self.is_reading = false;
         let mut slots = Vec::new();
         let mut let_go = Vec::new();
         for (slot, live) in &mut self.live {

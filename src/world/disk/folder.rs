@@ -2,13 +2,18 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Disk, DiskFile};
 
+const LOCK: &str = "lock";
+
 const ZEROS: &[u8] = &[0; 256 * 1024];
+
+/// The folders in it that are ours. Others may not even be readable: `lost+found` is root's.
+const FOLDERS: [&str; 2] = ["journal", "quarantine"];
 
 /// See [`Disk`].
 pub struct FolderDisk {
@@ -68,6 +73,12 @@ impl Disk for FolderDisk {
     fn list(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         list_into(&self.root, "", &mut names)?;
+        for folder in FOLDERS {
+            match list_into(&self.root.join(folder), &format!("{folder}/"), &mut names) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                listed => listed?,
+            }
+        }
         names.sort_unstable();
         Ok(names)
     }
@@ -81,10 +92,11 @@ impl Disk for FolderDisk {
     }
 
     fn sync_folder(&self) -> io::Result<()> {
-        for entry in fs::read_dir(&self.root)? {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                File::open(entry.path())?.sync_all()?;
+        for folder in FOLDERS {
+            match File::open(self.root.join(folder)) {
+                Ok(folder) => folder.sync_all()?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
             }
         }
         File::open(&self.root)?.sync_all()?;
@@ -112,12 +124,35 @@ impl Disk for FolderDisk {
 
     fn lock(&self) -> io::Result<Box<dyn Send + Sync>> {
         let options = &mut OpenOptions::new();
-        let file = owners_file(options.create(true).truncate(false), &self.path("lock"))?;
+        let file = owners_file(options.create(true).truncate(false), &self.path(LOCK))?;
         match file.try_lock() {
             Ok(()) => Ok(Box::new(file)),
             Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
             Err(TryLockError::Error(error)) => Err(error),
         }
+    }
+
+    fn is_locked(&self) -> io::Result<bool> {
+        let inode = match fs::metadata(self.path(LOCK)) {
+            Ok(found) => found.ino(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        // Trying it would take it for an instant, in which a router that starts would be turned away. The device is not
+        // compared: file systems show another one here than in the metadata.
+        let locks = match fs::read_to_string("/proc/locks") {
+            Ok(locks) => locks,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let is_ours = |line: &str| {
+            let mut words = line.split_whitespace();
+            words.any(|word| word == "FLOCK")
+                && words.any(|word| {
+                    word.rsplit_once(':').is_some_and(|(_, last)| last == inode.to_string())
+                })
+        };
+        Ok(locks.lines().any(is_ours))
     }
 }
 
@@ -138,8 +173,6 @@ fn list_into(folder: &Path, prefix: &str, names: &mut Vec<String>) -> io::Result
         let Ok(name) = entry.file_name().into_string() else { continue };
         if entry.file_type()?.is_file() {
             names.push(format!("{prefix}{name}"));
-        } else if prefix.is_empty() && entry.file_type()?.is_dir() {
-            list_into(&entry.path(), &format!("{name}/"), names)?;
         }
     }
     Ok(())

@@ -420,6 +420,10 @@ impl Disk for MemoryDisk {
         }
         Ok(Box::new(Unlock(self.locked.clone())))
     }
+
+    fn is_locked(&self) -> io::Result<bool> {
+        Ok(self.locked.load(Ordering::SeqCst))
+    }
 }
 
 struct Unlock(Arc<AtomicBool>);

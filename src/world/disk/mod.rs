@@ -10,7 +10,7 @@ use std::sync::Arc;
 pub use folder::FolderDisk;
 pub use memory::{Cut, Fault, FaultKind, MemoryDisk};
 
-/// A folder of files by name; a name may hold one `/`. Every call blocks; the journal's own threads make them.
+/// A folder of files by name; a name may stand in the folder `journal/` or `quarantine/`. Every call blocks; the journal's own threads make them.
 pub trait Disk: Send + Sync + 'static {
     /// The folder, as messages name it.
     fn place(&self) -> String;
@@ -28,6 +28,10 @@ pub trait Disk: Send + Sync + 'static {
     fn total_bytes(&self) -> io::Result<u64>;
     /// Takes the folder for this process until the guard goes. `WouldBlock` where another holds it.
     fn lock(&self) -> io::Result<Box<dyn Send + Sync>>;
+    /// Whether a process holds it now, as far as this one can see. Takes nothing.
+    fn is_locked(&self) -> io::Result<bool> {
+        Ok(false)
+    }
 }
 
 pub trait DiskFile: Send + Sync {

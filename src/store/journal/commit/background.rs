@@ -119,7 +119,6 @@ impl Shared {
         let segment = mark.segment;
         match self.sealed.seal(segment, mark.end) {
             Ok(()) => {
-                self.state().shelve(segment as u32);
                 self.give_back(segment, mark.end);
                 if let Some(frozen) = frozen
                     && self.sealed.broken().is_none()
@@ -127,6 +126,10 @@ impl Shared {
                 {
                     tracing::debug!(%error, "no checkpoint was written; the next one tries again");
                 }
+                // Its rows are not shared any more: they need not be copied to be shortened. What is freed is much, and
+                // freed after the state is let go.
+                let forgotten = self.state().shelve(segment as u32);
+                drop(forgotten);
             }
             // What would stand on the pages stays in memory; the next start tries again.
             Err(error) => tracing::error!(%error, segment, "a full segment gets no pages"),

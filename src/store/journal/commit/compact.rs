@@ -9,8 +9,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
-use super::super::segment;
 use super::super::writer::{Reply, Request};
+use super::super::{format, segment};
 use super::{Shared, Turn};
 use crate::store::decide::retention::{self, Fate, Moving, Outlived};
 use crate::store::fact::{Fact, Position};
@@ -52,6 +52,8 @@ const EVENTS_AT_ONCE: usize = 64;
 const BYTES_AT_ONCE: u64 = 512 << 10;
 /// Bytes that are written again in a second, at most.
 const BYTES_A_SECOND: u64 = 8 << 20;
+/// Bytes of segments that are removed in a second, at most: that, too, takes the disk's time.
+const BYTES_FREED_A_SECOND: u64 = 64 << 20;
 /// A segment whose events have all expired goes after this time, however much must be written again for it.
 const OVERDUE: Duration = Duration::from_secs(24 * 60 * 60);
 /// What is left of an expired event, about.
@@ -86,7 +88,10 @@ impl Shared {
     pub(in crate::store::journal) fn compact_until_stopped(&self) {
         loop {
             let wait = match self.compact_once() {
-                Ok(Compacted::Retired) => continue,
+                Ok(Compacted::Retired) => {
+                    let bytes = self.options.segment_bytes;
+                    Duration::from_millis(bytes.saturating_mul(1000) / BYTES_FREED_A_SECOND)
+                }
                 Ok(Compacted::Moved(bytes)) => {
                     Duration::from_millis(bytes.saturating_mul(1000) / BYTES_A_SECOND)
                 }
@@ -175,16 +180,24 @@ impl Shared {
     /// The next events to move, and how many bytes they are.
     fn moving(&self, pass: &mut Pass) -> Result<(Vec<Moving>, u64), StoreError> {
         let (mut moving, mut bytes) = (Vec::new(), 0);
-        while let Some(fate) = pass.fates.get(pass.next as usize).copied() {
+        // All of it is one frame, which must find room in a segment.
+        let bytes_at_once = BYTES_AT_ONCE.min(self.options.segment_bytes / 8);
+        while let Some(planned) = pass.fates.get(pass.next as usize).copied() {
             let index = pass.next;
             pass.next += 1;
             let key = EventKey { segment: pass.segment, index };
             let there = self.peek(|state| {
                 let row = state.row(key).filter(|row| row.kind != RowKind::Gone)?;
                 let outline = row.is_stored().then(|| Outline::of_key(state, key, row.uid));
-                Some((outline, state.position(key), state.stamp(key)))
+                // What an operator took up again since the plan was made is not finished any more.
+                let is_as_planned = pass
+                    .shelf
+                    .row(index)
+                    .is_some_and(|row| pass.shelf.deliveries_of(row) == state.deliveries(key));
+                let fate = if is_as_planned { planned } else { Fate::Young };
+                Some((outline, state.position(key), state.stamp(key), fate))
             });
-            let Some((outline, at, stamp)) = there else { continue };
+            let Some((outline, at, stamp, fate)) = there else { continue };
             if fate == Fate::Goes {
                 pass.going.insert(index, stamp);
                 continue;
@@ -193,7 +206,6 @@ impl Shared {
                 None => vec![(*self.facts().read(at)?).clone()],
                 Some(outline) => {
                     let view = outline.read(self.facts())?;
-                    bytes += view.envelope.body.len() as u64;
                     if fate == Fate::IsRemembered {
                         let outlived = self.outlived(pass, index, &view);
                         if !outlived.ids {
@@ -209,9 +221,9 @@ impl Shared {
             if facts.is_empty() {
                 continue;
             }
-            bytes += REMEMBERED_BYTES;
+            bytes += format::frame(&facts).len() as u64;
             moving.push(Moving { key, stamp, facts });
-            if moving.len() >= EVENTS_AT_ONCE || bytes >= BYTES_AT_ONCE {
+            if moving.len() >= EVENTS_AT_ONCE || bytes >= bytes_at_once {
                 break;
             }
         }

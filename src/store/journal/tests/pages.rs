@@ -1,7 +1,7 @@
 //! The pages of sealed segments: what stands on them leaves memory, and no damage to them is seen by anybody.
 
 use super::*;
-use crate::store::index::{Group, Index, MemoryIndex, PAGE_BYTES_MAX, PageId, PageKind};
+use crate::store::index::{Group, MemoryIndex, PAGE_BYTES_MAX, PageId, PageKind};
 
 /// Of all rows: how many stand on pages alone.
 fn shelved(store: &JournalStore) -> (usize, usize) {
