@@ -130,7 +130,7 @@ fn an_index_that_fails_is_made_anew_and_what_is_read_is_right_meanwhile() {
     assert!(!rig.shared().heal_once());
     assert_eq!(readiness(&rig), Readiness::Ready);
     check_thirty(&rig);
-    assert_eq!(drive(rig.store(), rig.store().summary()).pages_rebuilt > 0, true);
+    assert!(drive(rig.store(), rig.store().summary()).pages_rebuilt > 0);
     // From then on it is as good as any: the next start goes on from it.
     rig.close();
     rig.open();
@@ -232,9 +232,7 @@ fn an_index_that_is_older_flipped_or_mixed_up_is_seen_through() {
             }
             pages.rotate_left(1);
         }
-        if random.random_bool(0.7) {
-            rig.open();
-        } else if rig.try_store().is_none() {
+        if random.random_bool(0.7) || rig.try_store().is_none() {
             rig.open();
         }
         check_thirty(&rig);
