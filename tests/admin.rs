@@ -524,3 +524,57 @@ async fn silent_connections_are_bounded_in_number_and_in_time() {
         drop(stream.read_to_end(&mut rest).await);
     }
 }
+
+const LINES: &str = "content-type: application/x-ndjson\r\n";
+
+#[tokio::test]
+async fn a_store_goes_out_and_in_as_lines() {
+    let bench = Bench::start(Vec::new(), &[]).await;
+    for number in 1..=3 {
+        bench.accept(number, &format!("evt_{number}"), "shop", &["orders"]).await;
+    }
+    bench.fail(true).await;
+    let answer = bench.get("/api/v1/store/export").await;
+    assert!(answer.head.contains("content-type: application/x-ndjson"), "{}", answer.head);
+    assert!(!answer.head.contains("router-next-cursor"), "it is one page");
+    let lines: Vec<&str> = answer.body.lines().collect();
+    assert_eq!(lines.len(), 5, "header, three events, end");
+    let chosen = bench.get("/api/v1/store/export?status=failed").await;
+    assert_eq!(chosen.body.lines().count(), 3);
+    bench.get("/api/v1/store/export?cursor=x").await.is_problem(400, "Router-Next-Cursor");
+    bench.get("/api/v1/store/export?limit=1").await.is_problem(400, "`limit`");
+
+    let other = Bench::start(Vec::new(), &[]).await;
+    let post = async |body: &str| other.post("/api/v1/store/import", LINES, body).await;
+    post(&lines[1..].join("\n")).await.is_problem(400, "not the header");
+    let wrong = format!("{}\n{}\n{{}}\n{}\n", lines[0], lines[1], lines[2]);
+    let answer = post(&wrong).await;
+    answer.is_problem(400, "line 3: ");
+    let problem = answer.json();
+    assert_eq!((&problem["line"], &problem["soFar"]["imported"]), (&json!(3), &json!(1)));
+    let answer = post(&lines.join("\n")).await;
+    let expected = json!({ "imported": 2, "skipped": { "known": 1 }, "others": 0, "records": 5 });
+    assert_eq!((answer.status, answer.json()), (200, expected));
+    for number in 1..=3 {
+        let path = format!("/api/v1/events/evt_{number}");
+        assert_eq!(bench.get(&path).await.json(), other.get(&path).await.json());
+    }
+    let form = "content-type: text/plain\r\n";
+    other.post("/api/v1/store/import", form, "").await.is_problem(415, "application/json");
+    // More than others may send.
+    let large = format!("{}{}\n", lines.join("\n"), " ".repeat(100_000));
+    assert_eq!(post(&large).await.status, 200);
+}
+
+#[tokio::test]
+async fn only_an_admin_takes_a_store_out_or_in() {
+    let tokens = [("view", Role::Viewer), ("operate", Role::Operator), ("admin", Role::Admin)];
+    let bench = Bench::start(Vec::new(), &tokens).await;
+    for (token, status) in [("view", 403), ("operate", 403), ("admin", 200)] {
+        let token = format!("authorization: Bearer {token}\r\n");
+        assert_eq!(bench.get_with("/api/v1/store/export", &token).await.status, status);
+        let headers = format!("{token}{LINES}");
+        assert_eq!(bench.post("/api/v1/store/import", &headers, "").await.status, status);
+    }
+    assert_eq!(bench.get("/api/v1/store/export").await.status, 401);
+}

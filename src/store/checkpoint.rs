@@ -98,13 +98,6 @@ impl Manifest {
         postcard::from_bytes(text).ok()
     }
 
-    /// Segments before this one are gone.
-    pub(crate) fn forget_before(&mut self, oldest: u64) {
-        self.segments.retain(|segment, _| u64::from(*segment) >= oldest);
-        self.revisions.retain(|at| at.0 >= oldest);
-        self.cells.retain(|at| at.0 >= oldest);
-    }
-
     pub(crate) fn frozen(&self, shelves: Shelves) -> Option<Frozen> {
         let position =
             |&(segment, offset, index): &StoredPosition| Position { segment, offset, index };

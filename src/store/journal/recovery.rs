@@ -85,6 +85,8 @@ struct Walk<'a> {
     now: Moment,
     /// Segments of zeros alone, and their size.
     blank: BTreeMap<u64, u64>,
+    /// First and last number of each gap.
+    gaps: Vec<(u64, u64)>,
 }
 
 /// Reads all segments, mends the tail, and leaves nothing that another crash could lose. Prepared segments of
@@ -107,11 +109,11 @@ pub(super) fn recover(
     let walk = |resuming: bool| {
         let blank = BTreeMap::new();
         let replay = Replay::new(disk.place(), segments, hashing, now);
-        let mut walk = Walk { disk, segments, sealed, replay, now, blank };
+        let mut walk = Walk { disk, segments, sealed, replay, now, blank, gaps: Vec::new() };
         let resumed = resuming && walk.resume(&there);
-        (resumed, walk.through(&there, resumed).map(|gaps| (walk, gaps)))
+        (resumed, walk.through(&there, resumed).map(|()| walk))
     };
-    let (walk, gaps) = match walk(true) {
+    let walk = match walk(true) {
         (true, Err(OpenError::Corrupt { segment, offset, why, .. })) => {
             tracing::warn!(
                 segment,
@@ -123,7 +125,8 @@ pub(super) fn recover(
         }
         (_, walked) => walked?,
     };
-    let Walk { replay: Replay { state, next, clean, last: newest, .. }, blank, .. } = walk;
+    let Walk { replay, blank, gaps, .. } = walk;
+    let Replay { state, next, clean, last: newest, .. } = replay;
     let last = newest.map_or(0, |(segment, _)| segment);
     let retired = state.retired;
     for (first, end) in gaps {
@@ -184,30 +187,23 @@ impl Walk<'_> {
     /// Begins with the newest checkpoint, if there is one to go on from.
     fn resume(&mut self, there: &BTreeSet<u64>) -> bool {
         let resumed = self.sealed.resume(there, self.now);
-        let Some(Resumed { state, mark }) = resumed.filter(|resumed| self.ends_at(&resumed.mark))
+        let Some(Resumed { state, mark, gone }) =
+            resumed.filter(|resumed| self.ends_at(&resumed.mark))
         else {
             return false;
         };
         self.replay.clean = self.is_clean_end(&mark);
         self.replay.next = state.next;
+        self.gaps.extend(gone);
         self.replay.last = Some((mark.segment, mark.end as usize));
         self.replay.state = state;
         self.replay.state.is_reading = true;
         true
     }
 
-    /// Reads all segments after those that it began with. Answers the first and last number of each gap.
-    fn through(
-        &mut self,
-        there: &BTreeSet<u64>,
-        resumed: bool,
-    ) -> Result<Vec<(u64, u64)>, OpenError> {
+    /// Reads all segments after those that it began with.
+    fn through(&mut self, there: &BTreeSet<u64>, resumed: bool) -> Result<(), OpenError> {
         let mut expected = self.replay.last.map_or(1, |(segment, _)| segment + 1);
-        let mut gaps: Vec<(u64, u64)> = Vec::new();
-        // What a checkpoint passes over must turn out to be retired, too.
-        if resumed && let Some(&oldest) = there.first().filter(|oldest| **oldest > 1) {
-            gaps.push((1, oldest - 1));
-        }
         let total = there.range(expected..).count();
         let sealed = self.sealed;
         // The index takes the pages of one segment while the next one is read.
@@ -221,16 +217,16 @@ impl Walk<'_> {
             });
             for (&number, done) in there.range(expected..).zip(1..) {
                 if expected < number {
-                    gaps.push((expected, number - 1));
+                    self.gaps.push((expected, number - 1));
                 }
-                self.replay.state.has_gaps |= !gaps.is_empty();
+                self.replay.state.has_gaps |= !self.gaps.is_empty();
                 self.segment(number, expected == number, &pages)?;
                 expected = number + 1;
                 if !resumed && done % PROGRESS_SEGMENTS == 0 {
                     tracing::info!(done, total, "reading the segments of the journal");
                 }
             }
-            Ok(gaps)
+            Ok(())
         })
     }
 

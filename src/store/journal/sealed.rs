@@ -56,6 +56,8 @@ struct Written {
 pub(super) struct Resumed {
     pub(super) state: State,
     pub(super) mark: Mark,
+    /// First and last of the segments that the checkpoint knows and that are gone: they must have been retired since.
+    pub(super) gone: Option<(u64, u64)>,
 }
 
 impl Sealed {
@@ -255,7 +257,7 @@ impl Sealed {
             text.map_err(|error| error.to_string())?
                 .ok_or_else(|| format!("pages of segment {segment} do not prove themselves"))
         };
-        let mut manifest = Manifest::from_text(&text(checkpoint::manifest_group(generation), 0)?)
+        let manifest = Manifest::from_text(&text(checkpoint::manifest_group(generation), 0)?)
             .ok_or("its format is another one")?;
         let mark = manifest.mark.clone();
         if !self.stands(&mark) {
@@ -263,13 +265,16 @@ impl Sealed {
         }
         let mut shelves = Shelves::new();
         let mut rows = BTreeMap::new();
-        // The oldest ones may have been retired since: what had to stay of them stands after the mark.
-        let oldest = there.first().copied().unwrap_or(u64::MAX);
-        manifest.forget_before(oldest);
+        let mut gone: Option<(u64, u64)> = None;
         for (segment, entry) in &manifest.segments {
             let number = u64::from(*segment);
             if !there.contains(&number) {
-                return Err(format!("segment {segment} is not there"));
+                // What was retired since was the oldest.
+                if !shelves.is_empty() {
+                    return Err(format!("segment {segment} is not there"));
+                }
+                gone = Some((gone.map_or(number, |(first, _)| first), number));
+                continue;
             }
             let text = text(checkpoint::rows_group(*segment, entry.generation), number)?;
             let shelf = checkpoint::rows_of(&text).filter(|shelf| {
@@ -280,20 +285,43 @@ impl Sealed {
             shelves.insert(*segment, Arc::new(shelf));
             rows.insert(*segment, (0, entry.generation, entry.checksum));
         }
-        let frozen = manifest.frozen(shelves).ok_or("its times are none")?;
+        if !self.are_of(&shelves) {
+            return Err("the journal has another history".into());
+        }
+        let mut frozen = manifest.frozen(shelves).ok_or("its times are none")?;
+        // What was still needed of those that are gone was written again, after this checkpoint.
+        frozen.revisions.retain(|at| there.contains(&at.segment));
+        frozen.cells.retain(|at| there.contains(&at.segment));
         let known_by = |segment: u32| self.known_by(u64::from(segment), &manifest.segments);
-        let state = State::thaw(self.hashing, frozen, known_by, &*self.segments, now)
+        let mut state = State::thaw(self.hashing, frozen, known_by, &*self.segments, now)
             .map_err(|error| error.to_string())?
             .ok_or("its parts do not belong together")?;
+        state.has_gaps = gone.is_some();
         *self.paged() = manifest
             .segments
             .into_iter()
+            .filter(|(segment, _)| there.contains(&u64::from(*segment)))
             .map(|(segment, entry)| {
                 (segment.into(), Arc::new(Paged { contents: entry.contents, end: entry.end }))
             })
             .collect();
         self.written().rows = rows;
-        Ok(Resumed { state, mark })
+        Ok(Resumed { state, mark, gone })
+    }
+
+    /// The last event of each segment stands where its row says. Batches of the same length may end alike in two
+    /// histories; uids are drawn anew.
+    fn are_of(&self, shelves: &Shelves) -> bool {
+        shelves.iter().all(|(segment, shelf)| {
+            let Some(row) = shelf.events.last() else { return true };
+            let segment = u64::from(*segment);
+            let at = Position { segment, offset: row.offset, index: row.index.into() };
+            match self.segments.read(at).as_deref() {
+                Ok(Fact::Remembered(remembered)) => remembered.uid == row.uid,
+                Ok(fact) => fact.event().is_some_and(|event| event.envelope.uid == row.uid),
+                Err(_) => false,
+            }
+        })
     }
 
     /// The journal has the very batch there that it had when the mark was made.

@@ -2,7 +2,9 @@
 
 mod cuts;
 mod doctor;
+mod faults;
 mod files;
+mod index;
 mod kept;
 mod pages;
 mod resume;
@@ -31,6 +33,7 @@ use crate::store::fixtures::{
     start, world,
 };
 use crate::store::index::Index;
+use crate::store::portable::{ImportStopped, Imported, parse_lines};
 use crate::store::view::Peek;
 use crate::store::{
     Acceptance, Budget, Change, Claim, Durability, EventView, NewEvent, Operated, Query, Readiness,
@@ -702,6 +705,97 @@ fn a_full_disk_refuses_new_events_and_records_what_calls_answered() {
     let summary = store.summary().now_or_never().unwrap();
     assert_eq!(summary.events as usize, accepted.len() + 1);
     assert_eq!(summary.queued as usize, accepted.len() + 1 - 5);
+}
+
+/// Lines of an export of so many events.
+fn exported_lines(count: u128) -> String {
+    let disk = MemoryDisk::new();
+    let source = driven(&disk, small()).unwrap();
+    for number in 1..=count {
+        let offered = event(number, &format!("e{number}"), &"x".repeat(700), &["ship"]);
+        assert!(matches!(accept(&source, offered), Some(Ok(_))));
+    }
+    let page = source.export(Query::default(), None, usize::MAX).now_or_never().unwrap().unwrap();
+    assert!(page.next.is_none());
+    page.lines.join("\n")
+}
+
+/// Drives the store until the import is answered.
+fn import(store: &JournalStore, lines: &str) -> Result<Imported, ImportStopped> {
+    let mut import = store.import(parse_lines(lines).records);
+    loop {
+        if let Some(answer) = (&mut import).now_or_never() {
+            return answer;
+        }
+        while store.shared.commit_once() == Turn::Worked {
+            while store.shared.prepare_once() {}
+            while store.shared.seal_once() {}
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_an_import_and_still_records_what_calls_answered() {
+    let lines = exported_lines(60);
+    let disk = MemoryDisk::new();
+    disk.set_quota(28 << 10);
+    let store = JournalStore::open_unstarted(
+        Arc::new(Roomy(disk.clone())),
+        no_index(),
+        small(),
+        world(1).0,
+    )
+    .unwrap();
+    while store.shared.prepare_once() {}
+    let stopped = import(&store, &lines).unwrap_err();
+    assert!(
+        matches!(&stopped.error, StoreError::Refusing(why) if why.contains("full")),
+        "{stopped}"
+    );
+    let taken = stopped.so_far.events;
+    assert!((1..60).contains(&taken), "{taken}");
+    let claim = store.shared.claim(1).unwrap().remove(0);
+    let id = claim.state.id.clone();
+    let mut record = store.record(&id, claim.fence, 0, ignored(), Durability::Synced);
+    assert!((&mut record).now_or_never().is_none());
+    while store.shared.commit_once() == Turn::Worked {}
+    assert!(matches!(record.now_or_never(), Some(Ok(Recorded::Recorded(_)))));
+    // With room again it goes on where it stopped.
+    disk.set_quota(1 << 20);
+    while store.shared.prepare_once() {}
+    let imported = import(&store, &lines).unwrap();
+    assert_eq!((imported.events + imported.known, store_events(&store)), (60, 60));
+    // All of it outlives a power cut.
+    drop(store);
+    let store = driven(&disk.cut_after(disk.operations(), Cut::Nothing), small()).unwrap();
+    assert_eq!(store_events(&store), 60);
+}
+
+fn store_events(store: &JournalStore) -> u64 {
+    store.summary().now_or_never().unwrap().events
+}
+
+#[test]
+fn what_is_imported_is_durable_when_that_is_said_and_whole_or_not_there() {
+    let lines = exported_lines(12);
+    let disk = MemoryDisk::new();
+    let store = driven(&disk, small()).unwrap();
+    let before = disk.operations();
+    assert_eq!(import(&store, &lines).unwrap().events, 12);
+    let after = disk.operations();
+    drop(store);
+    for operations in before..=after {
+        for cut in [Cut::Nothing, Cut::Everything, Cut::Some(operations as u64)] {
+            let store = driven(&disk.cut_after(operations, cut), small()).unwrap();
+            let events = store_events(&store);
+            assert!(operations < after || events == 12, "{operations}: {events}");
+            for number in 1..=u128::from(events) {
+                let view = store.event(Uid(Uuid::from_u128(number))).now_or_never();
+                let view = view.unwrap().unwrap().expect("in order, and whole");
+                assert_eq!((view.envelope.body.len(), view.deliveries.len()), (700, 1));
+            }
+        }
+    }
 }
 
 /// Says that its volume is large, so that a small one can be filled.

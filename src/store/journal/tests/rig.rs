@@ -134,6 +134,16 @@ impl Rig {
         &self.store().shared
     }
 
+    pub(super) fn try_store(&self) -> Option<&JournalStore> {
+        self.store.as_ref()
+    }
+
+    /// The process is killed, and its index with it.
+    pub(super) fn end(&mut self) {
+        drop(self.store.take());
+        self.index = no_index();
+    }
+
     pub(super) fn now(&self) -> Timestamp {
         self.clock.now()
     }
