@@ -218,12 +218,16 @@ impl Walk<'_> {
                 let why = format!("a batch of segment {} stands here", header.segment);
                 return Err(corrupt(offset, why));
             }
+            if first_batch && !follows {
+                // What stands before a gap was retired with it, or the start stops. It says nothing about what follows.
+                let mut state = State::new(self.state.hashing);
+                (state.has_gaps, state.epoch) = (true, self.state.epoch);
+                (state.newest, state.retired) = (self.state.newest, self.state.retired);
+                self.state = state;
+                self.next = header.first;
+            }
             if first_batch {
                 self.state.begin_segment(number).map_err(|error| corrupt(0, error.to_string()))?;
-            }
-            if first_batch && !follows {
-                // What was retired before it is not there to be counted.
-                self.next = self.next.max(header.first);
             }
             if header.first != self.next {
                 let why = format!("fact {} was expected, and {} follows", self.next, header.first);
