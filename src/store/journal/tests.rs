@@ -3,6 +3,7 @@
 mod cuts;
 mod faults;
 mod index;
+mod model;
 mod pages;
 mod resume;
 mod retention;

@@ -580,3 +580,15 @@ fn what_found_no_room_is_answered_at_the_end() {
     store.shared.write_until_stopped();
     assert!(matches!(left.now_or_never(), Some(Err(StoreError::Refusing(_)))));
 }
+
+#[test]
+fn a_wall_clock_that_is_ahead_when_an_event_comes_deletes_nothing_at_the_next_start() {
+    let mut rig = rig();
+    finished(&mut rig);
+    rig.clock.jump_to(start() + 100_000 * HOUR);
+    rig.accept_number(100);
+    rig.open();
+    rig.accept_number(101);
+    assert_eq!(rig.compact_all(), 0);
+    assert_eq!(rig.events(), 22);
+}
