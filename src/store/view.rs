@@ -513,10 +513,9 @@ fn list_by_term(
             });
             if let Some(row) = row
                 && let Some(about) = about_of(row.uid, row.at, pages, state)?
+                && about_matches(&about, query)
             {
-                if about_matches(&about, query) {
-                    page.events.push(summary_of(row, about));
-                }
+                page.events.push(summary_of(row, about));
             }
         }
     }
