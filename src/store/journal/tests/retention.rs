@@ -195,8 +195,9 @@ fn what_happens_between_the_plan_and_the_move_is_not_lost() {
 #[test]
 fn a_delivery_that_is_claimed_while_it_is_being_moved_stays_with_its_worker() {
     let mut rig = rig();
-    rig.accept_number(1);
     finished_more(&mut rig);
+    rig.accept_number(1);
+    rig.roll();
     rig.pass(HOUR + Duration::from_secs(2));
     // A worker comes right before the request is carried out: when the move is asked for, and not yet written.
     let (key, stamp, outline) = rig.shared().peek(|state| {
