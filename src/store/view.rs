@@ -382,7 +382,7 @@ pub(crate) fn list(
         };
         let scan = state.peek(|state| scan(state, query, after, left));
         for row in scan.rows {
-            let about = pages.about(row.at)?;
+            let Some(about) = about_of(row.uid, row.at, pages, state)? else { continue };
             if about_matches(&about, query) {
                 page.events.push(summary_of(row, about));
             }
@@ -396,6 +396,24 @@ pub(crate) fn list(
             page.next = after.map(EventKey::sequence);
             return Ok(page);
         }
+    }
+}
+
+/// What is shown of an event that stood at `at` a moment ago. `None`: it has expired meanwhile.
+fn about_of(
+    uid: Uid,
+    at: Position,
+    pages: &mut dyn ReadPages,
+    state: &impl Peek,
+) -> Result<Option<About>, StoreError> {
+    let error = match pages.about(at) {
+        Ok(about) => return Ok(Some(about)),
+        Err(error) => error,
+    };
+    match state.peek(|state| Some(state.position(state.stored(uid)?))) {
+        Some(now) if now == at => Err(error),
+        Some(now) => pages.about(now).map(Some),
+        None => Ok(None),
     }
 }
 
@@ -430,6 +448,21 @@ fn hits_in(
     if let Some(keys) = state.peek(|state| state.with_term(segment, term)) {
         return Ok(keys);
     }
+    match hits_on_pages(segment, term, pages, state) {
+        // It was retired meanwhile; what was carried is met where it stands now.
+        Err(StoreError::Corrupt(_)) if state.peek(|state| state.shelf(segment).is_none()) => {
+            Ok(Vec::new())
+        }
+        found => found,
+    }
+}
+
+fn hits_on_pages(
+    segment: u32,
+    term: u64,
+    pages: &mut dyn ReadPages,
+    state: &impl Peek,
+) -> Result<Vec<EventKey>, StoreError> {
     let places = pages.places(segment, term)?;
     let key_at = |place: &Place| {
         state.peek(|state| {
@@ -504,11 +537,11 @@ fn list_by_term(
                 let matches = RowFilter::new(query, state).matches(row, state.deliveries(key));
                 matches.then(|| Row::of(state, key, row))
             });
-            if let Some(row) = row {
-                let about = pages.about(row.at)?;
-                if about_matches(&about, query) {
-                    page.events.push(summary_of(row, about));
-                }
+            if let Some(row) = row
+                && let Some(about) = about_of(row.uid, row.at, pages, state)?
+                && about_matches(&about, query)
+            {
+                page.events.push(summary_of(row, about));
             }
         }
     }
@@ -568,7 +601,7 @@ pub(crate) fn find(
             Some((row.uid, state.position(key)))
         });
         let Some((row_uid, at)) = row else { continue };
-        let about = pages.about(at)?;
+        let Some(about) = about_of(row_uid, at, pages, state)? else { continue };
         // A hash proves nothing.
         let named = about.event_id.as_str() == id || uid == Some(row_uid);
         if named && is(source, &about.source) {

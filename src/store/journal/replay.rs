@@ -202,11 +202,17 @@ impl<'a> Replay<'a> {
         let mut offset = 0;
         for batch in batches {
             if offset == 0 {
+                if !follows {
+                    // What stands before a gap was retired with it, or the start stops. It says nothing about what follows.
+                    let mut state = State::new(self.hashing);
+                    (state.has_gaps, state.is_reading) = (true, true);
+                    (state.newest, state.retired) = (self.state.newest, self.state.retired);
+                    state.epoch = self.state.epoch;
+                    self.state = state;
+                    self.next = batch.header.first;
+                }
                 let begun = self.state.begin_segment(number);
                 begun.map_err(|error| self.corrupt(number, 0, error.to_string()))?;
-                if !follows {
-                    self.next = self.next.max(batch.header.first);
-                }
             }
             if let Some(why) = self.expected(number, true).refuses(&batch.header) {
                 return Err(self.corrupt(number, offset, why));

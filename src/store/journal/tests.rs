@@ -6,6 +6,7 @@ mod faults;
 mod files;
 mod index;
 mod kept;
+mod model;
 mod pages;
 mod resume;
 mod retention;

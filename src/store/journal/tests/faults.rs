@@ -6,6 +6,7 @@ use super::cuts::copied;
 use super::rig::*;
 use super::*;
 use crate::store::index::MemoryIndex;
+use crate::store::journal::commit::compact::Compacted;
 
 /// One operation fails, counted over all kinds of them from when it is armed; and reads, as long as they are told to.
 #[derive(Clone)]
@@ -403,5 +404,58 @@ fn a_disk_that_is_full_from_any_point_on() {
         while rig.shared().prepare_once() {}
         rig.accept_number(1000);
         assert_eq!(drive(rig.store(), rig.store().summary()).ready, Readiness::Ready);
+    }
+}
+
+/// The removal of a retired segment was lost, and that of a later one was not.
+#[test]
+fn a_retired_segment_that_came_back_says_nothing() {
+    let mut rig = Rig::on(&MemoryDisk::new());
+    rig.accept_number(100);
+    let put_off = || put_off(start() + 1000 * HOUR);
+    rig.record(100, put_off());
+    rig.roll();
+    let read = |rig: &Rig, number: u64| {
+        let file = rig.memory.open(&segment::name(number)).unwrap();
+        let mut bytes = vec![0; file.size().unwrap() as usize];
+        file.read_at(0, &mut bytes).unwrap();
+        bytes
+    };
+    let first = read(&rig, 1);
+    for round in 0..6 {
+        rig.pass(26 * HOUR);
+        // Its place goes, and what happened to it since then stays.
+        while !matches!(rig.shared().compact_once(), Ok(Compacted::Retired)) {
+            while rig.shared().prepare_once() {}
+        }
+        work(rig.store());
+        assert!(!rig.segments().contains(&1));
+        let came_back = |rig: &Rig| {
+            let disk = rig.memory.after_kill();
+            disk.prepare(&segment::name(1), 0).unwrap();
+            disk.open(&segment::name(1)).unwrap().write_at(0, &first).unwrap();
+            let mut again = Rig::unopened(&disk);
+            again.try_open().unwrap_or_else(|error| panic!("round {round}: {error}"));
+            assert_eq!(format!("{:?}", again.state(100)), format!("{:?}", rig.state(100)));
+            assert_eq!(again.events(), rig.events());
+            assert!(!again.segments().contains(&1));
+            disk
+        };
+        came_back(&rig);
+        // It goes on, in a segment that is not the one in which it stands.
+        rig.roll();
+        for _ in 0..2 {
+            let mut operation = replay(&rig.state(100));
+            operation.change.transition.due_at = Some(start() + 1000 * HOUR);
+            drive(rig.store(), rig.store().operate(operation)).unwrap();
+        }
+        rig.accept_number(200 + round);
+        rig.roll();
+        let disk = came_back(&rig);
+        // Without what retires it, it is missed.
+        let gone = rig.segments()[1];
+        disk.remove(&segment::name(gone)).ok();
+        let missing = Rig::unopened(&disk.after_kill()).try_open();
+        assert!(matches!(missing, Err(OpenError::Missing { .. })), "{gone}: {missing:?}");
     }
 }

@@ -144,6 +144,10 @@ impl Rig {
         self.index = no_index();
     }
 
+    pub(super) fn shared_arc(&self) -> Arc<Shared> {
+        self.store().shared.clone()
+    }
+
     pub(super) fn now(&self) -> Timestamp {
         self.clock.now()
     }
