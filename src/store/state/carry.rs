@@ -45,7 +45,7 @@ impl State {
             let woken = self.keys.restore(&state);
             self.release(&mut state, decided_at);
             let fence = held.remove(&state.id.route);
-            if fence.is_some() {
+            if fence.is_some() && !state.status.is_finished() {
                 // It may have been claimed after it was read to be carried.
                 state.status = Status::Processing;
             }
