@@ -718,6 +718,11 @@ impl State {
         number.and_then(|number| self.unfinished.get(&number)).copied().unwrap_or(0)
     }
 
+    /// A small named state.
+    pub(crate) fn cell(&self, name: &str) -> Option<&Cell> {
+        self.cells.get(name)
+    }
+
     /// Failed deliveries by route and cause.
     pub(crate) fn causes(&self) -> Vec<(RouteName, Arc<str>, u64)> {
         let named = |((route, cause), count): (&(u32, Option<u32>), &u64)| {

@@ -195,8 +195,14 @@ pub(crate) fn carry(state: &State, moving: Vec<Moving>, also: Vec<Fact>) -> Deci
     Decision::of(also.into_iter().chain(moved).collect(), count)
 }
 
-/// The segment goes, if all that stands in it may go: `going` names the rows with what they were when that was decided.
-pub(crate) fn retire(state: &State, segment: u32, going: &BTreeMap<u32, u64>) -> Decision<bool> {
+/// The segment goes, if all that stands in it may go: `going` names the rows with what they were when that was decided, and
+/// `also` is what of it is written again in the same change.
+pub(crate) fn retire(
+    state: &State,
+    segment: u32,
+    going: &BTreeMap<u32, u64>,
+    also: Vec<Fact>,
+) -> Decision<bool> {
     let may_go = |index: u32| {
         let key = EventKey { segment, index };
         state.row(key).is_none_or(|row| row.kind == RowKind::Gone)
@@ -204,9 +210,11 @@ pub(crate) fn retire(state: &State, segment: u32, going: &BTreeMap<u32, u64>) ->
     };
     let is_oldest = state.oldest_full() == Some(segment);
     let count = state.shelf(segment).map_or(0, |shelf| shelf.events.len() as u32);
-    let goes = is_oldest && (0..count).all(may_go) && state.needed_from(segment).is_empty();
+    let goes = is_oldest
+        && (0..count).all(may_go)
+        && state.needed_from(segment).iter().all(|needed| also.contains(needed));
     let facts = match goes {
-        true => vec![Fact::Retired { segment: segment.into() }],
+        true => also.into_iter().chain([Fact::Retired { segment: segment.into() }]).collect(),
         false => Vec::new(),
     };
     Decision::of(facts, goes)

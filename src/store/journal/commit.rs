@@ -63,6 +63,8 @@ pub(super) struct Shared {
     retention: Mutex<Retention>,
     expiry: Expiry,
     pass: Mutex<Option<Pass>>,
+    /// When the time was written down last, on the monotonic clock.
+    noted_at: Mutex<Duration>,
     /// It is to stop: whoever waits out a pause need not.
     stopping: Condvar,
     /// When the active segment was begun, on the monotonic clock.
@@ -160,8 +162,10 @@ impl Shared {
             options.commit_bytes_max,
             options.backlog_max,
         );
+        let expiry = Expiry::start(&state, now);
+        let time = expiry.fact(&state, now);
         let opened = writer
-            .open(&mut state, now)
+            .open(&mut state, time, now)
             .map_err(|error| io("apply the first fact")(io::Error::other(error)))?;
         let mut durable = recovered.next;
         if let Step::Commit(commit) = opened {
@@ -169,7 +173,6 @@ impl Shared {
             durable = commit.durable;
         }
         state.start(now);
-        let expiry = Expiry::start(state.newest, now);
         let retention = Mutex::new(options.retention.clone());
         Ok(Self {
             disk,
@@ -193,6 +196,7 @@ impl Shared {
             retention,
             expiry,
             pass: Mutex::default(),
+            noted_at: Mutex::new(now.monotonic),
             stopping: Condvar::new(),
             rolled_at: Mutex::new(now.monotonic),
             threaded: AtomicBool::new(false),
@@ -469,8 +473,13 @@ impl Shared {
     /// The active segment is to be ended now, though there is room in it.
     fn ends_segment(&self, writer: &Writer) -> bool {
         let mut inbox = self.inbox();
-        let enough = inbox.spares.len() >= SPARES && !writer.is_fresh();
-        std::mem::take(&mut inbox.roll) && enough
+        if !std::mem::take(&mut inbox.roll) || inbox.spares.len() < SPARES {
+            return false;
+        }
+        drop(inbox);
+        // Where no event stands, none waits for the end of the segment to expire.
+        let segment = u32::try_from(writer.segment()).unwrap_or(u32::MAX);
+        self.peek(|state| state.shelf(segment).is_some_and(|shelf| !shelf.events.is_empty()))
     }
 
     /// Goes on in `spare`.

@@ -71,6 +71,8 @@ pub(crate) enum Request {
         segment: u32,
         /// The rows that go with it, and what they were when that was decided.
         going: BTreeMap<u32, u64>,
+        /// Small states that stand in it, written again in the same change.
+        also: Vec<Fact>,
         reply: Reply<bool>,
     },
     Close {
@@ -145,8 +147,6 @@ pub(crate) struct Writer {
     offset: u64,
     /// Of the last batch.
     header: [u8; HEADER_BYTES],
-    /// In the active segment.
-    batches: u64,
     /// Number of the next fact.
     next: u64,
     /// Facts below this number are durable.
@@ -200,7 +200,6 @@ impl Writer {
             segment_bytes,
             offset: 0,
             header: [0; HEADER_BYTES],
-            batches: 0,
             next,
             durable: next,
             commit_bytes_max,
@@ -215,7 +214,6 @@ impl Writer {
         let mark = self.mark();
         self.segment = segment;
         self.offset = 0;
-        self.batches = 0;
         mark
     }
 
@@ -225,9 +223,9 @@ impl Writer {
         Mark { segment, end, next, header: self.header.to_vec() }
     }
 
-    /// Nothing is in the active segment but what a start wrote.
-    pub(crate) fn is_fresh(&self) -> bool {
-        self.batches < 2
+    /// The active segment.
+    pub(crate) fn segment(&self) -> u64 {
+        self.segment
     }
 
     /// New events that found no room in the active segment, and for which there will be none.
@@ -330,8 +328,13 @@ impl Writer {
     }
 
     /// The first batch of a writer.
-    pub(crate) fn open(&mut self, state: &mut State, now: Moment) -> Result<Step, StoreError> {
-        let facts = vec![Fact::Opened { epoch: self.epoch }];
+    pub(crate) fn open(
+        &mut self,
+        state: &mut State,
+        expiry: Fact,
+        now: Moment,
+    ) -> Result<Step, StoreError> {
+        let facts = vec![Fact::Opened { epoch: self.epoch }, expiry];
         let frame = format::frame(&facts);
         let mut batch = Batch { bytes: vec![0; HEADER_BYTES], first: self.next, acks: Vec::new() };
         let ack = Box::new(|_| ());
@@ -378,8 +381,8 @@ impl Writer {
             Request::Carry { moving, also, reply } => {
                 decided(Ok(retention::carry(state, moving, also)), reply, None)
             }
-            Request::Retire { segment, going, reply } => {
-                decided(Ok(retention::retire(state, segment, &going)), reply, None)
+            Request::Retire { segment, going, also, reply } => {
+                decided(Ok(retention::retire(state, segment, &going, also)), reply, None)
             }
             Request::Close { reply } => {
                 self.closing = Some(reply);
@@ -433,7 +436,6 @@ impl Writer {
         };
         format::seal(&mut batch.bytes, header);
         self.header.copy_from_slice(&batch.bytes[..HEADER_BYTES]);
-        self.batches += 1;
         let offset = self.offset;
         self.offset += batch.bytes.len() as u64;
         // True only once the commit is synced; nothing else is decided before that.

@@ -21,30 +21,54 @@ use crate::store::view::{Outline, Peek};
 use crate::store::wait::moment;
 use crate::store::{EventView, Retention, StoreError};
 
-/// The time that has surely passed: it goes no faster than the monotonic clock, whatever the wall clock shows.
+/// The time that has surely passed, which is what expiry goes by: it runs while the router runs, on the monotonic clock, never
+/// ahead of the wall clock, and is written down. So a wall clock that jumps, even before a start, deletes nothing.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store::journal) struct Expiry {
     base: Timestamp,
     started: Duration,
 }
 
-/// What a start believes a wall clock beyond the newest thing that was written down.
-const CATCH_UP: Duration = Duration::from_secs(24 * 60 * 60);
+/// The small state that holds it, as nanoseconds since 1970.
+const EXPIRY: &str = "expiry";
+/// It is written down as often.
+const NOTE_EVERY: Duration = Duration::from_secs(5 * 60);
+/// A start believes the wall clock so far beyond what was written down: a router that is started often is not held back.
+const CATCH_UP: Duration = Duration::from_secs(10 * 60);
 
 impl Expiry {
-    pub(super) fn start(newest: Timestamp, now: Moment) -> Self {
-        // Without anything written down there is nothing to delete either.
-        let believed = match newest == Timestamp::UNIX_EPOCH {
-            true => now.wall,
-            false => newest.saturating_add(CATCH_UP).unwrap_or(now.wall),
+    pub(super) fn start(state: &State, now: Moment) -> Self {
+        let known = match known(state) {
+            None if state.newest == Timestamp::UNIX_EPOCH => now.wall,
+            // A journal from before it was written down.
+            None => state.newest,
+            Some(known) => known,
         };
+        let believed = known.saturating_add(CATCH_UP).unwrap_or(known);
         Self { base: believed.min(now.wall), started: now.monotonic }
+    }
+
+    /// What is to be written down.
+    pub(super) fn fact(&self, state: &State, now: Moment) -> Fact {
+        // A wall clock that is behind for a while takes nothing back.
+        let reached = known(state).map_or(self.now(now), |known| known.max(self.now(now)));
+        Fact::Cell {
+            name: EXPIRY.to_owned(),
+            version: state.cell(EXPIRY).map_or(0, |cell| cell.version) + 1,
+            value: reached.as_nanosecond().to_le_bytes().to_vec().into(),
+        }
     }
 
     pub(super) fn now(&self, now: Moment) -> Timestamp {
         let passed = now.monotonic.saturating_sub(self.started);
         self.base.saturating_add(passed).unwrap_or(self.base).min(now.wall)
     }
+}
+
+/// How far expiry was when that was written down.
+fn known(state: &State) -> Option<Timestamp> {
+    let nanos = i128::from_le_bytes((*state.cell(EXPIRY)?.value).try_into().ok()?);
+    Timestamp::from_nanosecond(nanos).ok()
 }
 
 /// Events that move in one commit.
@@ -113,6 +137,7 @@ impl Shared {
 
     /// One step towards the end of the oldest segment.
     pub(in crate::store::journal) fn compact_once(&self) -> Result<Compacted, StoreError> {
+        self.note_time()?;
         let mut current = self.pass.lock().expect("no holder of this lock can panic");
         // A step that fails begins its pass anew.
         let Some(mut pass) = current.take().or_else(|| self.plan()) else {
@@ -134,7 +159,9 @@ impl Shared {
             return Ok(Compacted::Moved(bytes));
         }
         let Pass { segment, going, .. } = pass;
-        match self.ask(|reply| Request::Retire { segment, going, reply })? {
+        let mut also = self.peek(|state| state.needed_from(segment));
+        also.retain(is_small);
+        match self.ask(|reply| Request::Retire { segment, going, also, reply })? {
             true => {
                 self.remove(u64::from(segment));
                 Ok(Compacted::Retired)
@@ -142,6 +169,23 @@ impl Shared {
             // Something happened to one of the events meanwhile.
             false => Ok(Compacted::Nothing),
         }
+    }
+
+    /// Writes down now and then how far expiry is.
+    fn note_time(&self) -> Result<(), StoreError> {
+        let now = moment(&*self.world.clock);
+        let mut noted_at = self.noted_at.lock().expect("no holder of this lock can panic");
+        if now.monotonic.saturating_sub(*noted_at) < NOTE_EVERY || self.spares() == 0 {
+            return Ok(());
+        }
+        // As long as nothing can expire, nobody needs to know.
+        if self.peek(|state| state.shelves().values().all(|shelf| shelf.events.is_empty())) {
+            return Ok(());
+        }
+        let also = vec![self.peek(|state| self.expiry.fact(state, now))];
+        self.ask(|reply| Request::Carry { moving: Vec::new(), also, reply })?;
+        *noted_at = now.monotonic;
+        Ok(())
     }
 
     /// The oldest full segment, if its time has come.
@@ -167,6 +211,7 @@ impl Shared {
     /// What stands in the segment besides events, and must be written again.
     fn others(&self, pass: &Pass) -> Result<Vec<Fact>, StoreError> {
         let mut others = self.peek(|state| state.needed_from(pass.segment));
+        others.retain(|other| !is_small(other));
         for row in &pass.shelf.audits {
             if !retention::passed(row.at_s, pass.retention.audit, pass.now) {
                 let (offset, index) = (row.offset, u32::from(row.index));
@@ -270,6 +315,12 @@ impl Shared {
         // There may be room for a spare again.
         self.wanted.notify_one();
     }
+}
+
+/// It is written again together with the mark that its segment is retired: that needs no more room than the mark itself.
+fn is_small(fact: &Fact) -> bool {
+    const SMALL_BYTES: usize = 64;
+    matches!(fact, Fact::Cell { name, value, .. } if name.len() + value.len() <= SMALL_BYTES)
 }
 
 impl Pass {
