@@ -518,6 +518,8 @@ async fn a_second_router_on_a_folder_goes_away_and_the_first_is_undisturbed() {
     let store = folder.store();
     let wanted = [store.to_str().expect("UTF-8"), "in use by another router", "store: "];
     assert!(wanted.iter().all(|part| said.contains(part)), "{said}");
+    // Not even the index of the first one was touched.
+    assert!(!store.join("sled.damaged").exists());
 
     assert!(ready(&router, &client).await.0);
     let second = notification("evt_second", 10).send(&client, &url).await;

@@ -47,7 +47,7 @@ pub(crate) fn open(
 }
 
 fn index(folder: &Path) -> Arc<dyn Index> {
-    Arc::new(SledIndex::open(folder.join(INDEX_FOLDER), SledLimits::default()))
+    Arc::new(SledIndex::at(folder.join(INDEX_FOLDER), SledLimits::default()))
 }
 
 /// What a router does before it takes the first event.

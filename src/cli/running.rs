@@ -190,7 +190,7 @@ pub(super) async fn open_store(
             action: "make files".into(),
             source,
         })?;
-        let index = Arc::new(SledIndex::open(path.join(INDEX_FOLDER), SledLimits::default()));
+        let index = Arc::new(SledIndex::at(path.join(INDEX_FOLDER), SledLimits::default()));
         Ok::<_, anyhow::Error>(JournalStore::open(Arc::new(disk), index, options, world)?)
     });
     Ok(Arc::new(opening.await.context("opening the store")??))

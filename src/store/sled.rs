@@ -80,36 +80,52 @@ impl Default for SledLimits {
 pub struct SledIndex {
     folder: PathBuf,
     limits: SledLimits,
-    worker: Mutex<Arc<Worker>>,
+    /// `None` before the first call.
+    worker: Mutex<Option<Arc<Worker>>>,
     /// Held by whoever replaces the worker.
     replacing: Mutex<()>,
 }
 
 impl SledIndex {
+    /// The index of a folder, which is opened with the first call and not touched before: by then whoever calls holds the
+    /// lock of the store.
+    pub fn at(folder: impl Into<PathBuf>, limits: SledLimits) -> Self {
+        let (worker, replacing) = (Mutex::new(None), Mutex::new(()));
+        Self { folder: folder.into(), limits, worker, replacing }
+    }
+
+    /// Opened at once.
+    #[cfg(test)]
+    fn open(folder: impl Into<PathBuf>, limits: SledLimits) -> Self {
+        let index = Self::at(folder, limits);
+        drop(index.worker());
+        index
+    }
+
     /// Never fails: a folder that sled cannot open is moved aside, and where even a new one cannot be opened, each call says
     /// so until [`Index::reset`] succeeds.
-    pub fn open(folder: impl Into<PathBuf>, limits: SledLimits) -> Self {
-        let folder = folder.into();
-        let opened = Worker::open(&folder, limits).or_else(|error| {
-            let aside = aside(&folder)?;
+    fn first_worker(&self) -> Worker {
+        let (folder, limits) = (&self.folder, self.limits);
+        let opened = Worker::open(folder, limits).or_else(|error| {
+            let aside = aside(folder)?;
             warn!(
                 folder = %folder.display(),
                 moved_to = %aside.display(),
                 %error,
                 "the index cannot be opened: its folder was moved aside, and it is rebuilt from the journal"
             );
-            Worker::open(&folder, limits)
+            Worker::open(folder, limits)
         });
-        let worker = Arc::new(opened.unwrap_or_else(|error| {
+        opened.unwrap_or_else(|error| {
             warn!(folder = %folder.display(), %error, "no index can be begun");
             Worker::broken(error, limits)
-        }));
-        Self { folder, limits, worker: Mutex::new(worker), replacing: Mutex::new(()) }
+        })
     }
 
     /// A call goes on with the worker that it began with, so that half of a group never ends up in a new database.
     fn worker(&self) -> Arc<Worker> {
-        locked(&self.worker).clone()
+        let mut worker = locked(&self.worker);
+        worker.get_or_insert_with(|| Arc::new(self.first_worker())).clone()
     }
 }
 
@@ -204,14 +220,16 @@ impl Index for SledIndex {
             Ok(worker) => (worker, Ok(())),
             Err(error) => (Worker::broken(error.clone(), self.limits), Err(error)),
         };
-        *locked(&self.worker) = Arc::new(worker);
+        *locked(&self.worker) = Some(Arc::new(worker));
         result
     }
 }
 
 impl Drop for SledIndex {
     fn drop(&mut self) {
-        self.worker().close("it is closed");
+        if let Some(worker) = locked(&self.worker).take() {
+            worker.close("it is closed");
+        }
     }
 }
 
@@ -220,7 +238,7 @@ pub fn open_copy(folder: &Path, copy: &Path, limits: SledLimits) -> Result<SledI
     copy_folder(folder, copy).map_err(|error| {
         IndexError(format!("{} cannot be copied to {}: {error}", folder.display(), copy.display()))
     })?;
-    let worker = Mutex::new(Arc::new(Worker::open(copy, limits)?));
+    let worker = Mutex::new(Some(Arc::new(Worker::open(copy, limits)?)));
     Ok(SledIndex { folder: copy.to_owned(), limits, worker, replacing: Mutex::new(()) })
 }
 

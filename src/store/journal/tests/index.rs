@@ -307,7 +307,7 @@ fn an_index_that_is_older_flipped_or_mixed_up_is_seen_through() {
 fn sled_on_a_damaged_folder_costs_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("sled");
-    let open = || Arc::new(SledIndex::open(&path, SledLimits::default()));
+    let open = || Arc::new(SledIndex::at(&path, SledLimits::default()));
     let mut rig = Rig::new(&MemoryDisk::new(), open());
     add(&mut rig, 1..=30);
     for seed in 0..40 {
