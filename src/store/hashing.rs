@@ -118,6 +118,11 @@ impl Hashing {
         self.short(&Subject::new(7).part(route.as_str()).part(field).part(value))
     }
 
+    /// What the checksums of its segments begin with.
+    pub(crate) fn salt(&self) -> u32 {
+        self.short(&Subject::new(9)) as u32
+    }
+
     /// Names the journal that has this key.
     pub(crate) fn journal(&self) -> u64 {
         self.short(&Subject::new(8))
@@ -151,6 +156,7 @@ mod tests {
             hashing.field(&"ship".into(), "order7", ""),
             hashing.journal(),
             hashing.uid(Uid(uuid::Uuid::from_u128(1))),
+            hashing.salt().into(),
         ];
         let mut apart = all.to_vec();
         apart.sort_unstable();

@@ -14,6 +14,7 @@ use tokio::sync::{Notify, watch};
 
 use self::compact::{Expiry, Pass};
 use super::JournalOptions;
+use super::format::Salts;
 use super::recovery::{self, OpenError};
 use super::sealed::Sealed;
 use super::segment::{self, Segments};
@@ -141,7 +142,7 @@ impl Shared {
         options.min_free_disk = options.min_free_disk.min(part);
         let hashing = Hashing::new(open_key(&*disk, &world)?);
         let now = moment(&*world.clock);
-        let segments = Arc::new(Segments::new(disk.clone()));
+        let segments = Arc::new(Segments::new(disk.clone(), Salts::new(hashing)));
         let sealed = Sealed::new(index, segments.clone(), hashing);
         let recovered =
             recovery::recover(&disk, &segments, &sealed, hashing, options.segment_bytes, now)?;

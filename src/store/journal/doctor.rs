@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use self::check::Pass;
 use super::commit::{KEY, read_key};
+use super::format::Salts;
 use super::recovery::OpenError;
 use super::segment::{self, Segments};
 use crate::delivery::state::Status;
@@ -264,11 +265,12 @@ impl<'a> Patient<'a> {
                 false => Ok(None),
             };
         }
+        let hashing = Hashing::new(read_key(&**disk)?);
         Ok(Some(Self {
             disk: disk.clone(),
             index,
-            segments: Arc::new(Segments::new(disk.clone())),
-            hashing: Hashing::new(read_key(&**disk)?),
+            segments: Arc::new(Segments::new(disk.clone(), Salts::new(hashing))),
+            hashing,
             now: moment(&*world.clock),
             at: world.clock.now(),
             progress,

@@ -1,15 +1,67 @@
 //! How batches stand in a segment. A batch is what one commit writes; a frame in it is one logical change: its facts are
-//! there together or not at all. Both prove themselves by a checksum, the frame so that one fact can be read alone.
+//! there together or not at all. Both prove themselves by a checksum, the frame so that one fact can be read alone. The
+//! checksum begins with a salt that senders do not know: what they write in a body never passes for a batch or a frame.
 
 use crc32c::crc32c_append;
 
 use crate::store::codec::{self, DecodeError};
 use crate::store::fact::{Fact, Position};
+use crate::store::hashing::Hashing;
 
 const MAGIC: [u8; 4] = *b"RTRJ";
-const FORMAT_VERSION: u16 = 1;
-/// Not zero, so that zeros never prove themselves.
-const SALT: u32 = 0x52_4a_31_c3;
+
+/// The format that a segment is written in, whole, and what its checksums begin with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Salt {
+    version: u16,
+    /// Not zero, so that zeros never prove themselves.
+    start: u32,
+}
+
+/// Version 1 had the same salt in all journals. It is read, and written only where a segment of it is repaired.
+pub(crate) const FIRST: Salt = Salt { version: 1, start: 0x52_4a_31_c3 };
+const VERSION: u16 = 2;
+
+/// The salts of one journal.
+#[derive(Clone, Copy)]
+pub(crate) struct Salts {
+    own: Salt,
+}
+
+impl Salts {
+    pub(crate) fn new(hashing: Hashing) -> Self {
+        Self { own: Salt { version: VERSION, start: hashing.salt() | 1 } }
+    }
+
+    /// What is written anew is written with this one.
+    pub(crate) fn own(&self) -> Salt {
+        self.own
+    }
+
+    /// That of the segment with these first bytes, as they claim.
+    pub(crate) fn of_head(&self, head: &[u8]) -> Salt {
+        match claimed_version(head) {
+            Some(version) if version == FIRST.version => FIRST,
+            _ => self.own,
+        }
+    }
+
+    /// That of a whole segment. Where its first bytes say nothing, what proves itself later says it.
+    pub(crate) fn of(&self, segment: &[u8]) -> Salt {
+        let says_nothing = claimed_version(segment).is_none() && !is_blank(segment);
+        let is_of = |salt: &Salt| next_batch(*salt, segment, 0).is_some();
+        match says_nothing {
+            true => [self.own, FIRST].into_iter().find(is_of).unwrap_or(self.own),
+            false => self.of_head(segment),
+        }
+    }
+}
+
+fn claimed_version(head: &[u8]) -> Option<u16> {
+    let version = head.get(..6)?.strip_prefix(&MAGIC)?;
+    let version = u16::from_le_bytes(version.try_into().ok()?);
+    [FIRST.version, VERSION].contains(&version).then_some(version)
+}
 
 pub(crate) const HEADER_BYTES: usize = 48;
 /// Everything before the checksum, which covers it and the body.
@@ -31,32 +83,32 @@ pub(crate) struct Header {
 }
 
 /// Writes the header in front of the body that follows it in `batch`.
-pub(crate) fn seal(batch: &mut [u8], header: Header) {
+pub(crate) fn seal(salt: Salt, batch: &mut [u8], header: Header) {
     batch[..4].copy_from_slice(&MAGIC);
-    batch[4..6].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+    batch[4..6].copy_from_slice(&salt.version.to_le_bytes());
     batch[6..8].copy_from_slice(&[0, 0]);
     batch[8..16].copy_from_slice(&header.segment.to_le_bytes());
     batch[16..24].copy_from_slice(&header.epoch.to_le_bytes());
     batch[24..32].copy_from_slice(&header.first.to_le_bytes());
     batch[32..40].copy_from_slice(&header.durable.to_le_bytes());
     batch[40..44].copy_from_slice(&header.length.to_le_bytes());
-    let crc = checksum(&batch[..CHECKED_HEADER_BYTES], &batch[HEADER_BYTES..]);
+    let crc = checksum(salt, &batch[..CHECKED_HEADER_BYTES], &batch[HEADER_BYTES..]);
     batch[44..48].copy_from_slice(&crc.to_le_bytes());
 }
 
-fn checksum(head: &[u8], body: &[u8]) -> u32 {
-    crc32c_append(crc32c_append(SALT, head), body)
+fn checksum(salt: Salt, head: &[u8], body: &[u8]) -> u32 {
+    crc32c_append(crc32c_append(salt.start, head), body)
 }
 
 /// Appends a frame with `facts`.
-pub(crate) fn frame(facts: &[Fact]) -> Vec<u8> {
+pub(crate) fn frame(salt: Salt, facts: &[Fact]) -> Vec<u8> {
     let mut bytes = vec![0; FRAME_HEADER_BYTES];
     for fact in facts {
         codec::encode(fact, &mut bytes);
     }
     let length = (bytes.len() - FRAME_HEADER_BYTES) as u32;
     bytes[..4].copy_from_slice(&length.to_le_bytes());
-    let crc = checksum(&bytes[..4], &bytes[FRAME_HEADER_BYTES..]);
+    let crc = checksum(salt, &bytes[..4], &bytes[FRAME_HEADER_BYTES..]);
     bytes[4..8].copy_from_slice(&crc.to_le_bytes());
     bytes
 }
@@ -68,11 +120,12 @@ pub(crate) fn frame_length(head: &[u8]) -> Option<usize> {
 }
 
 /// The body of a whole frame, if it proves itself.
-pub(crate) fn frame_body(frame: &[u8]) -> Option<&[u8]> {
+pub(crate) fn frame_body(salt: Salt, frame: &[u8]) -> Option<&[u8]> {
     let (head, body) = frame.split_at_checked(FRAME_HEADER_BYTES)?;
     let crc: [u8; 4] = head[4..8].try_into().ok()?;
-    (frame_length(head)? == frame.len() && checksum(&head[..4], body) == u32::from_le_bytes(crc))
-        .then_some(body)
+    (frame_length(head)? == frame.len()
+        && checksum(salt, &head[..4], body) == u32::from_le_bytes(crc))
+    .then_some(body)
 }
 
 /// What stands at a place of a segment.
@@ -84,7 +137,7 @@ pub(crate) enum Found<'a> {
 }
 
 /// The batch at `offset`, if one proves itself there.
-pub(crate) fn batch_at(segment: &[u8], offset: usize) -> Found<'_> {
+pub(crate) fn batch_at(salt: Salt, segment: &[u8], offset: usize) -> Found<'_> {
     let Some(bytes) = segment.get(offset..) else { return Found::Nothing };
     let Some((head, rest)) = bytes.split_at_checked(HEADER_BYTES) else { return Found::Nothing };
     if head[..4] != MAGIC {
@@ -98,11 +151,11 @@ pub(crate) fn batch_at(segment: &[u8], offset: usize) -> Found<'_> {
     };
     let length = short(40);
     let Some(body) = rest.get(..length as usize) else { return Found::Nothing };
-    if checksum(&head[..CHECKED_HEADER_BYTES], body) != short(44) {
+    if checksum(salt, &head[..CHECKED_HEADER_BYTES], body) != short(44) {
         return Found::Nothing;
     }
     let version = u16::from_le_bytes([head[4], head[5]]);
-    if version != FORMAT_VERSION {
+    if version != salt.version {
         return Found::Newer(version);
     }
     let header =
@@ -134,10 +187,10 @@ pub(crate) fn is_blank(bytes: &[u8]) -> bool {
 }
 
 /// A later batch that proves itself, searched byte by byte from `offset`.
-pub(crate) fn next_batch(segment: &[u8], offset: usize) -> Option<(usize, Header)> {
+pub(crate) fn next_batch(salt: Salt, segment: &[u8], offset: usize) -> Option<(usize, Header)> {
     let candidates = offset..segment.len().saturating_sub(HEADER_BYTES);
     candidates.filter(|at| segment[*at..].starts_with(&MAGIC)).find_map(|at| {
-        match batch_at(segment, at) {
+        match batch_at(salt, segment, at) {
             Found::Batch(header, _) => Some((at, header)),
             Found::Newer(_) | Found::Nothing => None,
         }
@@ -146,6 +199,7 @@ pub(crate) fn next_batch(segment: &[u8], offset: usize) -> Option<(usize, Header
 
 /// The facts of a batch's body, with their positions. `at`: where the body begins.
 pub(crate) fn facts_of(
+    salt: Salt,
     body: &[u8],
     segment: u64,
     at: usize,
@@ -156,7 +210,7 @@ pub(crate) fn facts_of(
         let length = frame_length(rest).ok_or(DecodeError::Short)?;
         let (frame, after) = rest.split_at_checked(length).ok_or(DecodeError::Short)?;
         let offset = (at + body.len() - rest.len()) as u32;
-        let frame = frame_body(frame).ok_or(DecodeError::Short)?;
+        let frame = frame_body(salt, frame).ok_or(DecodeError::Short)?;
         for (fact, index) in codec::decode_all(frame)?.into_iter().zip(0..) {
             facts.push((Position { segment, offset, index }, fact));
         }
@@ -167,8 +221,8 @@ pub(crate) fn facts_of(
 
 /// A batch as a later program would write it.
 #[cfg(test)]
-pub(crate) fn reseal_as_version(batch: &mut [u8], version: u16) {
+pub(crate) fn reseal_as_version(salt: Salt, batch: &mut [u8], version: u16) {
     batch[4..6].copy_from_slice(&version.to_le_bytes());
-    let crc = checksum(&batch[..CHECKED_HEADER_BYTES], &batch[HEADER_BYTES..]);
+    let crc = checksum(salt, &batch[..CHECKED_HEADER_BYTES], &batch[HEADER_BYTES..]);
     batch[44..48].copy_from_slice(&crc.to_le_bytes());
 }

@@ -9,7 +9,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{self, SyncSender};
 
-use super::format::{self, Found};
+use super::format;
 use super::replay::{Replay, Tail, Taken};
 use super::sealed::{Resumed, Sealed};
 use super::segment::{self, Segments};
@@ -276,11 +276,7 @@ impl Walk<'_> {
         let Some(length) = format::batch_length(&mark.header) else { return false };
         let Some(offset) = mark.end.checked_sub(length as u64) else { return false };
         let Ok(batch) = self.segments.batch(mark.segment, offset) else { return false };
-        match format::batch_at(&batch, 0) {
-            Found::Batch(_, body) => format::facts_of(body, mark.segment, 0)
-                .is_ok_and(|facts| facts.last().is_some_and(|(_, fact)| *fact == Fact::Closed)),
-            Found::Newer(_) | Found::Nothing => false,
-        }
+        batch.facts().is_ok_and(|facts| facts.last().is_some_and(|(_, fact)| *fact == Fact::Closed))
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 
-use super::format::{self, Found, HEADER_BYTES, Header};
+use super::format::{self, Found, HEADER_BYTES, Header, Salt};
 use super::recovery::OpenError;
 use super::segment::Segments;
 use crate::store::StoreError;
@@ -42,8 +42,8 @@ pub(super) struct Expected {
 }
 
 /// What stands there, by itself.
-fn read_at(bytes: &[u8], offset: usize, segment: u64) -> Next {
-    let (header, body) = match format::batch_at(bytes, offset) {
+fn read_at(salt: Salt, bytes: &[u8], offset: usize, segment: u64) -> Next {
+    let (header, body) = match format::batch_at(salt, bytes, offset) {
         Found::Batch(header, body) => (header, body),
         Found::Newer(version) => return Next::Newer(format!("journal format {version}")),
         Found::Nothing => return Next::Nothing,
@@ -52,7 +52,7 @@ fn read_at(bytes: &[u8], offset: usize, segment: u64) -> Next {
         return Next::Wrong(format!("a batch of segment {} stands here", header.segment));
     }
     let body_at = offset + HEADER_BYTES;
-    match format::facts_of(body, segment, body_at) {
+    match format::facts_of(salt, body, segment, body_at) {
         Ok(facts) => Next::Batch(Batch { header, facts, end: body_at + body.len() }),
         Err(error @ DecodeError::Newer { .. }) => Next::Newer(error.to_string()),
         Err(error @ (DecodeError::Broken { .. } | DecodeError::Short)) => {
@@ -71,8 +71,8 @@ impl Expected {
     }
 }
 
-pub(super) fn next_at(bytes: &[u8], offset: usize, expected: Expected) -> Next {
-    match read_at(bytes, offset, expected.segment) {
+pub(super) fn next_at(salt: Salt, bytes: &[u8], offset: usize, expected: Expected) -> Next {
+    match read_at(salt, bytes, offset, expected.segment) {
         Next::Batch(batch) => match expected.refuses(&batch.header) {
             Some(why) => Next::Wrong(why),
             None => Next::Batch(batch),
@@ -93,11 +93,11 @@ pub(super) enum Tail {
 }
 
 /// What `bytes` hold from `offset` on, where no batch proves itself. `next`: number of the next fact.
-pub(super) fn tail(bytes: &[u8], offset: usize, next: u64) -> Tail {
+pub(super) fn tail(salt: Salt, bytes: &[u8], offset: usize, next: u64) -> Tail {
     if format::is_blank(bytes.get(offset..).unwrap_or_default()) {
         return Tail::Blank;
     }
-    match format::next_batch(bytes, offset) {
+    match format::next_batch(salt, bytes, offset) {
         Some((at, later)) if later.durable > next => Tail::Damaged(at),
         _ => Tail::Torn,
     }
@@ -153,13 +153,13 @@ impl<'a> Replay<'a> {
         bytes: &[u8],
         follows: bool,
     ) -> Result<Taken, OpenError> {
-        let hashing = self.hashing;
+        let (hashing, salt) = (self.hashing, self.segments.salts().of(bytes));
         let (send, batches) = mpsc::sync_channel(BATCHES_AHEAD);
         // What was applied is freed where it was made: memory that goes from thread to thread costs more than all the rest.
         let (give_back, applied_batches) = mpsc::channel();
         let (end, derivation, last) = std::thread::scope(|scope| {
-            let reader =
-                scope.spawn(move || read_all(bytes, number, hashing, &send, &applied_batches));
+            let reader = scope
+                .spawn(move || read_all(salt, bytes, number, hashing, &send, &applied_batches));
             let applied = self.apply_all(number, &batches, &give_back, follows);
             // A reader that is ahead of a failure finds nobody to send to, and ends.
             drop(batches);
@@ -173,7 +173,7 @@ impl<'a> Replay<'a> {
                 return Err(OpenError::Newer { place: self.place.clone(), segment: number, why });
             }
         }
-        let tail = tail(bytes, end, self.next);
+        let tail = tail(salt, bytes, end, self.next);
         match tail {
             Tail::Blank => {}
             Tail::Torn => self.clean = false,
@@ -240,6 +240,7 @@ const BATCHES_AHEAD: usize = 16;
 
 /// Sends batch after batch. Answers what was derived of them, and what stands where none follows.
 fn read_all(
+    salt: Salt,
     bytes: &[u8],
     number: u64,
     hashing: Hashing,
@@ -250,7 +251,7 @@ fn read_all(
     let mut offset = 0;
     loop {
         applied.try_iter().for_each(drop);
-        match read_at(bytes, offset, number) {
+        match read_at(salt, bytes, offset, number) {
             Next::Batch(batch) => {
                 derivation.batch(&bytes[offset..offset + HEADER_BYTES]);
                 for (at, fact) in &batch.facts {

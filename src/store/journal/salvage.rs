@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::format::{self, FRAME_HEADER_BYTES, Found, HEADER_BYTES, Header};
+use super::format::{self, FRAME_HEADER_BYTES, Found, HEADER_BYTES, Header, Salt};
 use super::replay::{Expected, Next, Tail, next_at, tail};
 use crate::store::codec;
 use crate::store::fact::Fact;
@@ -51,6 +51,7 @@ fn splice(image: &mut Vec<u8>, offset: usize, patch: &[u8]) {
 /// and all that was in it is lost; `open_ended`: the next segment
 /// does not show what it began with. Refuses what a newer program wrote, and says what that is.
 pub(super) fn look(
+    salt: Salt,
     bytes: &[u8],
     mut expected: Expected,
     after: &dyn Fn() -> Option<u64>,
@@ -59,7 +60,7 @@ pub(super) fn look(
     let mut image = Cow::Borrowed(bytes);
     let (mut holes, mut patches, mut offset) = (Vec::new(), Vec::new(), 0);
     loop {
-        let why = match next_at(&image, offset, expected) {
+        let why = match next_at(salt, &image, offset, expected) {
             Next::Batch(batch) => {
                 let numbers: u64 = batch.facts.iter().map(|(_, fact)| fact.numbers()).sum();
                 expected.first = Some(batch.header.first + numbers);
@@ -72,7 +73,7 @@ pub(super) fn look(
             Next::Nothing => None,
         };
         let next = expected.first.unwrap_or(0);
-        let tail = tail(&image, offset, next);
+        let tail = tail(salt, &image, offset, next);
         let missing = absent && offset == 0;
         let why = match (why, tail) {
             (Some(why), _) => why,
@@ -94,7 +95,7 @@ pub(super) fn look(
                 None => return Ok(Salvaged { holes, patches }),
             },
         };
-        let (hole, patch) = fill(&image, offset, expected, after(), why);
+        let (hole, patch) = fill(salt, &image, offset, expected, after(), why);
         splice(image.to_mut(), offset, &patch);
         holes.push(hole);
         patches.push((offset, patch));
@@ -108,6 +109,7 @@ const FILLER_BYTES: usize = FILLER_BYTES_MIN + 10;
 
 /// Writes a damaged place anew.
 fn fill(
+    salt: Salt,
     bytes: &[u8],
     offset: usize,
     expected: Expected,
@@ -115,16 +117,16 @@ fn fill(
     why: String,
 ) -> (Hole, Vec<u8>) {
     let next = expected.first.unwrap_or(0);
-    let (end, later) = end_of(bytes, offset, expected, after);
+    let (end, later) = end_of(salt, bytes, offset, expected, after);
     // What stands there of another segment stands in that one, too.
     let is_foreign = matches!(
-        format::batch_at(bytes, offset),
+        format::batch_at(salt, bytes, offset),
         Found::Batch(header, _) if header.segment != expected.segment
     );
     let body = offset + HEADER_BYTES;
     let mut kept = match is_foreign {
         true => Vec::new(),
-        false => frames(bytes, body, end),
+        false => frames(salt, bytes, body, end),
     };
     let end = match later {
         Some(_) => end,
@@ -160,7 +162,7 @@ fn fill(
         };
         left -= facts.min(left);
         lost += facts;
-        let filler = format::frame(&[Fact::Lost { facts, bytes: room }]);
+        let filler = format::frame(salt, &[Fact::Lost { facts, bytes: room }]);
         patch[gap.start - offset..gap.end - offset].copy_from_slice(&filler);
     }
     let header = Header {
@@ -170,12 +172,13 @@ fn fill(
         durable: next,
         length: (patch.len() - HEADER_BYTES) as u32,
     };
-    format::seal(&mut patch, header);
+    format::seal(salt, &mut patch, header);
     (Hole { place: offset..end, why, kept: facts, lost }, patch)
 }
 
 /// Where the damaged place that begins at `offset` ends, and the batch that goes on there.
 fn end_of(
+    salt: Salt,
     bytes: &[u8],
     offset: usize,
     expected: Expected,
@@ -197,14 +200,14 @@ fn end_of(
         claimed.and_then(|_| format::batch_length(head)).map(|length| offset + length)
         && end <= bytes.len()
     {
-        match format::batch_at(bytes, end) {
+        match format::batch_at(salt, bytes, end) {
             Found::Batch(header, _) if goes_on(end, &header) => return (end, Some(header)),
             _ if format::is_blank(&bytes[end..]) => return (end, None),
             _ => {}
         }
     }
     let mut from = offset + 1;
-    while let Some((at, header)) = format::next_batch(bytes, from) {
+    while let Some((at, header)) = format::next_batch(salt, bytes, from) {
         if goes_on(at, &header) {
             return (at, Some(header));
         }
@@ -220,33 +223,36 @@ struct Frame {
 }
 
 /// The frames that still prove themselves.
-fn frames(bytes: &[u8], from: usize, to: usize) -> Vec<Frame> {
+fn frames(salt: Salt, bytes: &[u8], from: usize, to: usize) -> Vec<Frame> {
     let bytes = &bytes[..to.min(bytes.len())];
     let (mut found, mut at) = (Vec::new(), from);
     while at < bytes.len() {
-        if let Some(frame) = frame_at(bytes, at) {
+        if let Some(frame) = frame_at(salt, bytes, at) {
             at = frame.place.end;
             found.push(frame);
             continue;
         }
         // Its length may be whole; only where it is not, what senders wrote is searched.
         let claimed = format::frame_length(&bytes[at..]).and_then(|length| at.checked_add(length));
-        let claimed = claimed.filter(|end| *end == bytes.len() || frame_at(bytes, *end).is_some());
+        let claimed =
+            claimed.filter(|end| *end == bytes.len() || frame_at(salt, bytes, *end).is_some());
         at = claimed.unwrap_or_else(|| {
-            (at + 1..bytes.len()).find(|at| frame_at(bytes, *at).is_some()).unwrap_or(bytes.len())
+            (at + 1..bytes.len())
+                .find(|at| frame_at(salt, bytes, *at).is_some())
+                .unwrap_or(bytes.len())
         });
     }
     found
 }
 
-fn frame_at(bytes: &[u8], at: usize) -> Option<Frame> {
+fn frame_at(salt: Salt, bytes: &[u8], at: usize) -> Option<Frame> {
     let rest = bytes.get(at..)?;
     let frame = rest.get(..format::frame_length(rest)?)?;
     // Cheap enough to be asked of every byte.
     if !codec::may_begin(frame.get(FRAME_HEADER_BYTES..)?) {
         return None;
     }
-    let facts = codec::decode_all(format::frame_body(frame)?).ok()?;
+    let facts = codec::decode_all(format::frame_body(salt, frame)?).ok()?;
     let facts = facts.iter().map(Fact::numbers).sum();
     Some(Frame { place: at..at + frame.len(), facts })
 }

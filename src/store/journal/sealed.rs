@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 
-use super::format::{self, Found, HEADER_BYTES};
+use super::format::{self, HEADER_BYTES};
 use super::segment::Segments;
 use crate::name::Uid;
 use crate::store::StoreError;
@@ -328,13 +328,8 @@ impl Sealed {
     fn stands(&self, mark: &Mark) -> bool {
         let Some(length) = format::batch_length(&mark.header) else { return false };
         let Some(offset) = mark.end.checked_sub(length as u64) else { return false };
-        match self.segments.batch(mark.segment, offset) {
-            Ok(batch) => {
-                batch.starts_with(&mark.header)
-                    && matches!(format::batch_at(&batch, 0), Found::Batch(..))
-            }
-            Err(_) => false,
-        }
+        let batch = self.segments.batch(mark.segment, offset);
+        batch.is_ok_and(|batch| batch.bytes.starts_with(&mark.header))
     }
 
     fn known_by(&self, segment: u64, entries: &BTreeMap<u32, Entry>) -> Option<KnownBy> {
@@ -364,19 +359,12 @@ impl Sealed {
                 .segments
                 .batch(segment, offset)
                 .map_err(|error| corrupt(offset, error.to_string()))?;
-            let Found::Batch(_, body) = format::batch_at(&batch, 0) else {
-                return Err(corrupt(
-                    offset,
-                    "the batch here does not prove itself any more".into(),
-                ));
-            };
-            derivation.batch(&batch[..HEADER_BYTES]);
-            let facts = format::facts_of(body, segment, offset as usize + HEADER_BYTES)
-                .map_err(|error| corrupt(offset, error.to_string()))?;
+            derivation.batch(&batch.bytes[..HEADER_BYTES]);
+            let facts = batch.facts().map_err(|error| corrupt(offset, error.to_string()))?;
             for (at, fact) in &facts {
                 derivation.fact(*at, fact);
             }
-            offset += batch.len() as u64;
+            offset += batch.bytes.len() as u64;
         }
         Ok(derivation)
     }

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
-use super::format;
+use super::format::{self, Found, HEADER_BYTES, Header, Salt, Salts};
 use crate::store::StoreError;
-use crate::store::codec;
+use crate::store::codec::{self, DecodeError};
 use crate::store::fact::{Fact, Position, ReadFacts};
 use crate::world::disk::{Disk, DiskFile};
 
@@ -25,22 +25,64 @@ pub(crate) fn number(name: &str) -> Option<u64> {
 /// The files that facts are read from.
 pub(crate) struct Segments {
     disk: Arc<dyn Disk>,
-    files: Mutex<BTreeMap<u64, Arc<dyn DiskFile>>>,
+    salts: Salts,
+    files: Mutex<BTreeMap<u64, Opened>>,
+}
+
+#[derive(Clone)]
+struct Opened {
+    file: Arc<dyn DiskFile>,
+    /// As its first bytes claim, once they were read: whoever only writes does not depend on reading.
+    salt: Arc<OnceLock<Salt>>,
+}
+
+/// A batch that proves itself.
+pub(crate) struct Proven {
+    pub(crate) header: Header,
+    /// All of it.
+    pub(crate) bytes: Vec<u8>,
+    salt: Salt,
+    offset: u64,
+}
+
+impl Proven {
+    pub(crate) fn facts(&self) -> Result<Vec<(Position, Fact)>, DecodeError> {
+        let body_at = self.offset as usize + HEADER_BYTES;
+        format::facts_of(self.salt, &self.bytes[HEADER_BYTES..], self.header.segment, body_at)
+    }
 }
 
 impl Segments {
-    pub(crate) fn new(disk: Arc<dyn Disk>) -> Self {
-        Self { disk, files: Mutex::default() }
+    pub(crate) fn new(disk: Arc<dyn Disk>, salts: Salts) -> Self {
+        Self { disk, salts, files: Mutex::default() }
+    }
+
+    pub(crate) fn salts(&self) -> Salts {
+        self.salts
     }
 
     pub(crate) fn file(&self, segment: u64) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(self.opened(segment)?.file)
+    }
+
+    fn opened(&self, segment: u64) -> io::Result<Opened> {
         let mut files = self.files.lock().expect("no holder of this lock can panic");
-        if let Some(file) = files.get(&segment) {
-            return Ok(file.clone());
+        if let Some(opened) = files.get(&segment) {
+            return Ok(opened.clone());
         }
         let file = self.disk.open(&name(segment))?;
-        files.insert(segment, file.clone());
-        Ok(file)
+        let opened = Opened { file, salt: Arc::default() };
+        files.insert(segment, opened.clone());
+        Ok(opened)
+    }
+
+    fn salt(&self, opened: &Opened) -> io::Result<Salt> {
+        if let Some(salt) = opened.salt.get() {
+            return Ok(*salt);
+        }
+        let mut head = [0; HEADER_BYTES];
+        let count = opened.file.read_at(0, &mut head)?;
+        Ok(*opened.salt.get_or_init(|| self.salts.of_head(&head[..count])))
     }
 
     /// Opens the file anew next time: it was replaced.
@@ -57,10 +99,11 @@ impl Segments {
         Ok(bytes)
     }
 
-    /// The bytes of the batch at `offset`, as its header has it; whether they prove themselves is not looked at.
-    pub(crate) fn batch(&self, segment: u64, offset: u64) -> io::Result<Vec<u8>> {
-        let file = self.file(segment)?;
-        let mut bytes = vec![0; format::HEADER_BYTES];
+    /// The batch at `offset`, if one proves itself there.
+    pub(crate) fn batch(&self, segment: u64, offset: u64) -> io::Result<Proven> {
+        let opened = self.opened(segment)?;
+        let (file, salt) = (&opened.file, self.salt(&opened)?);
+        let mut bytes = vec![0; HEADER_BYTES];
         let count = file.read_at(offset, &mut bytes)?;
         let length = format::batch_length(&bytes[..count]).ok_or(io::ErrorKind::UnexpectedEof)?;
         if length as u64 > file.size()?.saturating_sub(offset) {
@@ -68,13 +111,21 @@ impl Segments {
         }
         bytes.resize(length, 0);
         file.read_at(offset + count as u64, &mut bytes[count..])?;
-        Ok(bytes)
+        match format::batch_at(salt, &bytes, 0) {
+            Found::Batch(header, _) if header.segment == segment => {
+                Ok(Proven { header, bytes, salt, offset })
+            }
+            Found::Batch(..) | Found::Newer(_) | Found::Nothing => {
+                Err(io::Error::other("the batch here does not prove itself"))
+            }
+        }
     }
 
-    fn frame(&self, at: Position) -> io::Result<Vec<u8>> {
+    fn frame(&self, at: Position) -> io::Result<(Vec<u8>, Salt)> {
         // Most frames fit into the first read.
         const FIRST_READ_BYTES: usize = 4096;
-        let file = self.file(at.segment)?;
+        let opened = self.opened(at.segment)?;
+        let (file, salt) = (&opened.file, self.salt(&opened)?);
         let mut bytes = vec![0; FIRST_READ_BYTES];
         let count = file.read_at(u64::from(at.offset), &mut bytes)?;
         let length = format::frame_length(&bytes[..count]).ok_or(io::ErrorKind::UnexpectedEof)?;
@@ -86,22 +137,23 @@ impl Segments {
         if known < length {
             file.read_at(u64::from(at.offset) + known as u64, &mut bytes[known..])?;
         }
-        Ok(bytes)
+        Ok((bytes, salt))
     }
 }
 
 impl ReadFacts for Segments {
     fn read(&self, at: Position) -> Result<Arc<Fact>, StoreError> {
-        let frame =
+        let (frame, salt) =
             self.frame(at).map_err(|error| StoreError::Corrupt(format!("{at}: {error}")))?;
-        fact_of(&frame, at)
+        fact_of(salt, &frame, at)
     }
 }
 
 /// The fact with `at.index` in a whole frame.
-pub(crate) fn fact_of(frame: &[u8], at: Position) -> Result<Arc<Fact>, StoreError> {
+pub(crate) fn fact_of(salt: Salt, frame: &[u8], at: Position) -> Result<Arc<Fact>, StoreError> {
     let corrupt = |why: String| StoreError::Corrupt(format!("{at}: {why}"));
-    let body = format::frame_body(frame).ok_or_else(|| corrupt("the checksum is wrong".into()))?;
+    let body = format::frame_body(salt, frame);
+    let body = body.ok_or_else(|| corrupt("the checksum is wrong".into()))?;
     let facts = codec::decode_all(body).map_err(|error| corrupt(error.to_string()))?;
     let fact = facts.into_iter().nth(at.index as usize);
     fact.map(Arc::new).ok_or_else(|| corrupt("the frame has fewer facts".into()))

@@ -4,6 +4,7 @@ mod cuts;
 mod doctor;
 mod faults;
 mod files;
+mod forged;
 mod index;
 mod kept;
 mod model;
@@ -24,7 +25,8 @@ use rand::{RngExt, SeedableRng};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::commit::{Shared, Turn};
+use super::commit::{Shared, Turn, read_key};
+use super::format::Salts;
 use super::writer::Request;
 use super::{JournalOptions, JournalStore, OpenError, segment};
 use crate::delivery::state::{Status, StepStatus};
@@ -33,6 +35,7 @@ use crate::store::fixtures::{
     UnreliableIndex, attempted, delivery, event, ignored, intended, no_index, put_off, replay,
     start, world,
 };
+use crate::store::hashing::Hashing;
 use crate::store::index::Index;
 use crate::store::portable::{ImportStopped, Imported, parse_lines};
 use crate::store::view::Peek;
@@ -570,6 +573,11 @@ fn a_flipped_bit_stops_the_start_and_names_the_place() {
     }
 }
 
+/// As the journal in this folder has them.
+fn salts(disk: &MemoryDisk) -> Salts {
+    Salts::new(Hashing::new(read_key(disk).unwrap()))
+}
+
 /// Up to the last byte that is not zero.
 fn used_bytes(disk: &MemoryDisk, name: &str) -> u64 {
     let file = disk.open(name).unwrap();
@@ -595,6 +603,7 @@ fn a_missing_segment_a_missing_key_and_a_newer_format_stop_the_start() {
     // A whole batch of a later format, at the end of the first segment.
     let newer = MemoryDisk::new();
     let store = driven(&newer, small()).unwrap();
+    let salt = salts(&newer).own();
     drop(store);
     let file = newer.open(&segment::name(1)).unwrap();
     let mut bytes = vec![0; file.size().unwrap() as usize];
@@ -602,7 +611,7 @@ fn a_missing_segment_a_missing_key_and_a_newer_format_stop_the_start() {
     let length = super::format::HEADER_BYTES
         + u32::from_le_bytes(bytes[40..44].try_into().unwrap()) as usize;
     let mut batch = bytes[..length].to_vec();
-    super::format::reseal_as_version(&mut batch, 2);
+    super::format::reseal_as_version(salt, &mut batch, 3);
     file.write_at(0, &batch).unwrap();
     assert!(matches!(driven(&newer, small()), Err(OpenError::Newer { .. })));
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::format::{self, HEADER_BYTES, Header};
+use super::format::{self, HEADER_BYTES, Header, Salt};
 use super::segment::{self, Segments};
 use crate::delivery::state::Entry;
 use crate::name::{DeliveryId, RevisionHash, Uid};
@@ -181,7 +181,7 @@ impl ReadFacts for Reader<'_> {
         let rest = self.batch.get((u64::from(at.offset) - self.offset) as usize..);
         let frame = rest.and_then(|rest| rest.get(..format::frame_length(rest)?));
         let frame = frame.ok_or_else(|| StoreError::Corrupt(format!("nothing stands at {at}")))?;
-        segment::fact_of(frame, at)
+        segment::fact_of(self.segments.salts().own(), frame, at)
     }
 }
 
@@ -311,7 +311,7 @@ impl Writer {
     pub(crate) fn close(&mut self) -> Option<(Commit, Reply<()>)> {
         let reply = self.closing.take()?;
         let mut batch = Batch { bytes: vec![0; HEADER_BYTES], first: self.next, acks: Vec::new() };
-        batch.bytes.extend(format::frame(&[Fact::Closed]));
+        batch.bytes.extend(format::frame(self.salt(), &[Fact::Closed]));
         self.next += 1;
         match self.finish(batch) {
             // Without room for the mark the next start takes the end for a crash, and loses nothing by it.
@@ -335,7 +335,7 @@ impl Writer {
         now: Moment,
     ) -> Result<Step, StoreError> {
         let facts = vec![Fact::Opened { epoch: self.epoch }, expiry];
-        let frame = format::frame(&facts);
+        let frame = format::frame(self.salt(), &facts);
         let mut batch = Batch { bytes: vec![0; HEADER_BYTES], first: self.next, acks: Vec::new() };
         let ack = Box::new(|_| ());
         state.begin_segment(self.segment)?;
@@ -345,6 +345,10 @@ impl Writer {
         Ok(self.finish(batch))
     }
 
+    fn salt(&self) -> Salt {
+        self.segments.salts().own()
+    }
+
     fn decide(&mut self, state: &State, batch: &Batch, request: Request) -> Option<Decided> {
         let reader = Reader {
             segments: &self.segments,
@@ -352,37 +356,39 @@ impl Writer {
             offset: self.offset,
             batch: &batch.bytes,
         };
+        let salt = self.salt();
         match request {
             Request::Accept { events, permit, reply } => decided(
+                salt,
                 decide::accept(state, &reader, events, self.backlog_max),
                 reply,
                 Some(permit),
             ),
             Request::Record { delivery, fence, version, change, durability, reply } => {
                 let decision = decide::record(state, &reader, delivery, fence, version, *change);
-                decided(decision, reply, None).map(|decided| Decided {
+                decided(salt, decision, reply, None).map(|decided| Decided {
                     early: durability == Durability::Ordered && !decided.facts.is_empty(),
                     ..decided
                 })
             }
             Request::Operate { operation, reply } => {
-                decided(decide::operate(state, &reader, *operation), reply, None)
+                decided(salt, decide::operate(state, &reader, *operation), reply, None)
             }
             Request::Route { uid, entry, deliveries, reply } => {
-                decided(decide::route(state, &reader, uid, entry, deliveries), reply, None)
+                decided(salt, decide::route(state, &reader, uid, entry, deliveries), reply, None)
             }
             Request::Revision { hash, text, reply } => {
-                decided(Ok(decide::revision(state, hash, text)), reply, None)
+                decided(salt, Ok(decide::revision(state, hash, text)), reply, None)
             }
             Request::Import { content, permit, reply } => {
                 let decision = import::import(state, &reader, content, self.backlog_max);
-                decided(decision, reply, Some(permit))
+                decided(salt, decision, reply, Some(permit))
             }
             Request::Carry { moving, also, reply } => {
-                decided(Ok(retention::carry(state, moving, also)), reply, None)
+                decided(salt, Ok(retention::carry(state, moving, also)), reply, None)
             }
             Request::Retire { segment, going, also, reply } => {
-                decided(Ok(retention::retire(state, segment, &going, also)), reply, None)
+                decided(salt, Ok(retention::retire(state, segment, &going, also)), reply, None)
             }
             Request::Close { reply } => {
                 self.closing = Some(reply);
@@ -434,7 +440,7 @@ impl Writer {
             durable: self.durable,
             length: (batch.bytes.len() - HEADER_BYTES) as u32,
         };
-        format::seal(&mut batch.bytes, header);
+        format::seal(self.salt(), &mut batch.bytes, header);
         self.header.copy_from_slice(&batch.bytes[..HEADER_BYTES]);
         let offset = self.offset;
         self.offset += batch.bytes.len() as u64;
@@ -452,13 +458,14 @@ impl Writer {
 
 /// Ties a decision to its answer. An error is answered at once.
 fn decided<A: Send + 'static>(
+    salt: Salt,
     decision: Result<Decision<A>, StoreError>,
     reply: Reply<A>,
     permit: Option<OwnedSemaphorePermit>,
 ) -> Option<Decided> {
     match decision {
         Ok(Decision { facts, answer, after }) => {
-            let frame = if facts.is_empty() { Vec::new() } else { format::frame(&facts) };
+            let frame = if facts.is_empty() { Vec::new() } else { format::frame(salt, &facts) };
             let ingest = permit.is_some();
             let ack: Ack = Box::new(move |outcome| {
                 // Whoever asked may have gone away.

@@ -225,6 +225,7 @@ impl Shared {
     /// The next events to move, and how many bytes they are.
     fn moving(&self, pass: &mut Pass) -> Result<(Vec<Moving>, u64), StoreError> {
         let (mut moving, mut bytes) = (Vec::new(), 0);
+        let salt = self.segments.salts().own();
         // All of it is one frame, which must find room in a segment.
         let bytes_at_once = BYTES_AT_ONCE.min(self.options.segment_bytes / 8);
         while let Some(planned) = pass.fates.get(pass.next as usize).copied() {
@@ -266,7 +267,7 @@ impl Shared {
             if facts.is_empty() {
                 continue;
             }
-            bytes += format::frame(&facts).len() as u64;
+            bytes += format::frame(salt, &facts).len() as u64;
             moving.push(Moving { key, stamp, facts });
             if moving.len() >= EVENTS_AT_ONCE || bytes >= bytes_at_once {
                 break;

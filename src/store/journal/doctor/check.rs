@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::super::format::{self, Found};
+use super::super::format;
 use super::super::recovery::OpenError;
 use super::super::replay::{Replay, Tail};
 use super::super::salvage::{self, Hole};
@@ -125,7 +125,8 @@ impl<'a> Pass<'a> {
         let known = OnceCell::new();
         let after = || *known.get_or_init(|| self.first_after(number, there));
         let expected = self.replay.expected(number, follows);
-        let salvaged = salvage::look(&bytes, expected, &after, (absent, open_ended));
+        let salt = self.patient.segments.salts().of(&bytes);
+        let salvaged = salvage::look(salt, &bytes, expected, &after, (absent, open_ended));
         let place = self.patient.disk.place();
         let salvaged = salvaged.map_err(|why| OpenError::Newer { place, segment: number, why })?;
         let image = match salvaged.patches.is_empty() {
@@ -176,11 +177,7 @@ impl<'a> Pass<'a> {
 
     /// Number of the fact that a segment begins with, if its first batch proves itself.
     fn first_of(&self, number: u64) -> Option<u64> {
-        let batch = self.patient.segments.batch(number, 0).ok()?;
-        match format::batch_at(&batch, 0) {
-            Found::Batch(header, _) if header.segment == number => Some(header.first),
-            Found::Batch(..) | Found::Newer(_) | Found::Nothing => None,
-        }
+        Some(self.patient.segments.batch(number, 0).ok()?.header.first)
     }
 
     /// Number of the first fact that a later segment shows.
@@ -190,8 +187,9 @@ impl<'a> Pass<'a> {
                 return Some(first);
             }
             let bytes = self.patient.segments.bytes(later).ok()?;
+            let salt = self.patient.segments.salts().of(&bytes);
             let mut from = 0;
-            while let Some((at, header)) = format::next_batch(&bytes, from) {
+            while let Some((at, header)) = format::next_batch(salt, &bytes, from) {
                 if header.segment == later {
                     return Some(header.first);
                 }

@@ -119,6 +119,7 @@ impl Patient<'_> {
 
     /// Writes these events whole into a segment of their own, after all others.
     fn carry(&self, pass: &Pass<'_>, events: &BTreeSet<EventKey>) -> Result<(), OpenError> {
+        let salt = self.segments.salts().own();
         let state = &pass.replay.state;
         let last = pass.replay.last.map_or(0, |(segment, _)| segment);
         let (epoch, mut next) = (state.epoch + 1, pass.replay.next);
@@ -130,11 +131,11 @@ impl Patient<'_> {
             let segment = segments.entry(number).or_default();
             let mut bytes = vec![0; HEADER_BYTES];
             for fact in batch.iter() {
-                bytes.extend(format::frame(std::slice::from_ref(fact)));
+                bytes.extend(format::frame(salt, std::slice::from_ref(fact)));
             }
             let length = (bytes.len() - HEADER_BYTES) as u32;
             let header = Header { segment: number, epoch, first: *next, durable: *next, length };
-            format::seal(&mut bytes, header);
+            format::seal(salt, &mut bytes, header);
             *next += batch.len() as u64;
             batch.clear();
             segment.extend(bytes);

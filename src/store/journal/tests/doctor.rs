@@ -8,7 +8,7 @@ use crate::store::index::{Group, Index, MemoryIndex, PAGE_BYTES_MAX, PageId, Pag
 use crate::store::journal::doctor::{self, Report};
 use crate::store::state::damage::CAUSE;
 
-fn examine(disk: &MemoryDisk, index: Option<&Arc<MemoryIndex>>) -> Report {
+pub(super) fn examine(disk: &MemoryDisk, index: Option<&Arc<MemoryIndex>>) -> Report {
     let before = disk.operations();
     let folder: Arc<dyn Disk> = Arc::new(disk.clone());
     let index = index.map(|index| index.clone() as Arc<dyn Index>);
@@ -17,7 +17,7 @@ fn examine(disk: &MemoryDisk, index: Option<&Arc<MemoryIndex>>) -> Report {
     report
 }
 
-fn repair(disk: &MemoryDisk, index: Option<&Arc<MemoryIndex>>) -> (Report, bool) {
+pub(super) fn repair(disk: &MemoryDisk, index: Option<&Arc<MemoryIndex>>) -> (Report, bool) {
     let folder: Arc<dyn Disk> = Arc::new(disk.clone());
     let index = index.map(|index| index.clone() as Arc<dyn Index>);
     let stale = std::cell::Cell::new(false);

@@ -121,4 +121,24 @@ fn copy_folder(from: &Path, to: &Path) {
 #[test]
 fn folders_of_earlier_versions_hold_what_they_held() {
     check("1");
+    check("2");
+}
+
+/// Version 1 had another salt, and only the first bytes of a segment say so.
+#[test]
+fn damage_of_the_first_bytes_of_an_earlier_version_is_not_taken_for_a_torn_tail() {
+    let copy = tempfile::tempdir().unwrap();
+    for byte in 0..6 {
+        copy_folder(&folder("1").join("store"), copy.path());
+        let name = segment::name(3);
+        let path = copy.path().join(&name);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[byte] ^= 0xff;
+        fs::write(&path, bytes).unwrap();
+        let disk = Arc::new(FolderDisk::open(copy.path()).unwrap());
+        let opened = JournalStore::open_unstarted(disk, no_index(), small(), world(1).0);
+        let Err(OpenError::Corrupt { segment: 3, offset: 0, .. }) = opened.map(drop) else {
+            panic!("byte {byte}: the damage was not seen")
+        };
+    }
 }
