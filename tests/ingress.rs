@@ -27,8 +27,8 @@ use router::store::memory::MemoryStore;
 use router::store::{Budget, EventView, Query, Store};
 use router::telemetry::Metrics;
 use router::verify::scheme::{
-    Hmac, HmacAlgorithm, Part, Scheme, SecretEncoding, Selector, Signature, SignatureEncoding,
-    SignatureSyntax, Strength,
+    Algorithm, Hash, Part, Scheme, SecretEncoding, Selector, Signature, SignatureEncoding,
+    SignatureSyntax, Signing, Strength,
 };
 use router::verify::sign::{Unsigned, sign};
 use router::world::World;
@@ -46,8 +46,8 @@ fn secret(text: &str) -> SecretRef {
 
 /// Stripe's scheme; `old` and `new` both verify.
 fn scheme() -> Scheme {
-    Scheme::Hmac(Hmac {
-        algorithm: HmacAlgorithm::Sha256,
+    Scheme::Signing(Signing {
+        algorithm: Algorithm::Hmac(Hash::Sha256),
         secrets: vec![secret("old"), secret("new")],
         secret_encoding: SecretEncoding::Utf8,
         strip_prefix: None,
@@ -291,8 +291,10 @@ async fn accepted_then_duplicate() {
 async fn whoever_does_not_prove_itself_gets_401_and_leaves_nothing() {
     let router = Running::plain().await;
     let stranger = match scheme() {
-        Scheme::Hmac(hmac) => Scheme::Hmac(Hmac { secrets: vec![secret("other")], ..hmac }),
-        Scheme::Token(_) | Scheme::AnyOf(_) | Scheme::None { .. } => panic!("an HMAC"),
+        Scheme::Signing(hmac) => {
+            Scheme::Signing(Signing { secrets: vec![secret("other")], ..hmac })
+        }
+        other => panic!("an HMAC, not {other:?}"),
     };
     let by = |which, age| signature_by(&scheme(), BODY, which, age);
     for (case, headers) in [

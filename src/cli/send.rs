@@ -1,6 +1,7 @@
 //! `router send`: signs a sample with the route's own scheme and POSTs it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -11,7 +12,9 @@ use url::Url;
 use super::sample::{self, SampleArgs};
 use super::{Global, check, err, out};
 use crate::config::resolve::{Process, resolve};
+use crate::secret::{SecretValue, Vault};
 use crate::simulate::provider::{Notification, Provider, Signed};
+use crate::verify::scheme::Scheme;
 use crate::world::World;
 
 #[derive(clap::Args, Debug)]
@@ -30,6 +33,9 @@ pub struct Args {
     /// Signs with the secret at this place of a list, from 0
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub secret: usize,
+    /// Signs with this private key (PKCS#8 in PEM), where the provider signs with one; the source has its public key
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
 }
 
 pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
@@ -43,6 +49,7 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let sample = sample::compose(&args.sample, &loaded.files.root, route, source, &world)?;
     // Secrets of other routes are not needed here; one of this route that is missing is named by the signing.
     let (resolved, _unset) = resolve(&set, &Process);
+    let vault = sender(resolved.vault, &source.verify.scheme, args.key.as_deref())?;
     let to = match args.to {
         Some(to) => to,
         None => Url::parse(&format!("http://{}{}", reachable(set.server.listen), sample.target))
@@ -56,7 +63,7 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     };
     let provider = Provider {
         scheme: &source.verify.scheme,
-        vault: &resolved.vault,
+        vault: &vault,
         public_url,
         to,
         clock: Arc::clone(&world.clock),
@@ -93,6 +100,29 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
         });
     }
     Ok(ExitCode::from(u8::from(!as_meant)))
+}
+
+/// What the sender has: where it signs with a private key, that one in the place of the public key.
+fn sender(mut vault: Vault, scheme: &Scheme, key: Option<&Path>) -> anyhow::Result<Vault> {
+    let public = scheme.public_keys();
+    match key {
+        None => anyhow::ensure!(
+            public.is_empty(),
+            "the provider signs with a private key that only it has: make a pair of your own (`openssl genpkey -algorithm ed25519 -out test.pem`, for ECDSA and RSA accordingly), give the source its public key (`openssl pkey -in test.pem -pubout`), and sign with `--key test.pem`"
+        ),
+        Some(path) => {
+            anyhow::ensure!(
+                !public.is_empty(),
+                "the source has no public key, so nothing is signed with --key: leave it out"
+            );
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("the key {} cannot be read", path.display()))?;
+            for (reference, _) in public {
+                vault.insert(reference.clone(), SecretValue::new(text.as_str()));
+            }
+        }
+    }
+    Ok(vault)
 }
 
 /// A listener on all addresses is reached on this machine.
@@ -132,7 +162,10 @@ fn spoil(
             .query_pairs()
             .map(|(name, value)| (name.into_owned(), format!("{value}x")))
             .collect();
-        anyhow::ensure!(!query.is_empty(), "this scheme has nothing that could be wrong");
+        anyhow::ensure!(
+            !query.is_empty(),
+            "a bad signature cannot be made here: what proves the sender stands in the body, or nothing does"
+        );
         signed.url.query_pairs_mut().clear().extend_pairs(query);
     }
     Ok(())

@@ -24,6 +24,7 @@ use crate::render::key::{derived_key, explicit_key};
 use crate::render::{self, Shown};
 use crate::secret::SecretRef;
 use crate::simulate::provider::Provider;
+use crate::simulate::stand_in;
 use crate::verify::{Received, verify};
 use crate::world::World;
 
@@ -97,9 +98,10 @@ fn dry_run(
     // The envelope is made only of what proved itself, here too: so the sample is signed and verified.
     let base = Url::parse("http://source.invalid").context("a plain URL")?;
     let url = base.join(&sample.target).context("the source's path makes no URL")?;
+    let (signs, verifies) = stand_in::vaults(&source.verify.scheme, &resolved.vault);
     let provider = Provider {
         scheme: &source.verify.scheme,
-        vault: &resolved.vault,
+        vault: &signs,
         public_url: url.clone(),
         to: url,
         clock: Arc::clone(&world.clock),
@@ -121,7 +123,7 @@ fn dry_run(
     };
     let public_url = Some(&provider.public_url);
     let verified =
-        verify(&source.verify.scheme, received, &resolved.vault, public_url, world.clock.now());
+        verify(&source.verify.scheme, received, &verifies, public_url, world.clock.now());
     let verified = match verified {
         Ok(verified) => verified,
         Err(rejection) => bail!(

@@ -3,3 +3,4 @@
 
 pub mod downstream;
 pub mod provider;
+pub mod stand_in;

@@ -1,21 +1,25 @@
 //! Did the sender prove itself? Pure: the time is an argument, secrets come from the vault, nothing is fetched.
 
-mod hmac;
+mod algorithm;
 pub mod scheme;
 pub mod sign;
 mod signature;
+mod signing;
 #[cfg(test)]
 mod tests;
 mod time;
 mod token;
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, Method};
 use jiff::Timestamp;
-use url::Url;
+use serde_json::Value as Json;
+use url::{Url, form_urlencoded};
 
 use crate::secret::Vault;
-use scheme::{Rejection, Scheme, Selector, TokenAt};
+use scheme::{Rejection, Scheme, Selector, TokenAt, plain_members};
 
 /// A request with its whole body, bound to a source, not yet trusted.
 #[derive(Clone, Debug)]
@@ -82,7 +86,7 @@ fn prove(
     now: Timestamp,
 ) -> Result<(), Rejection> {
     match scheme {
-        Scheme::Hmac(hmac) => hmac::check(hmac, received, vault, public_url, now),
+        Scheme::Signing(signing) => signing::check(signing, received, vault, public_url, now),
         Scheme::Token(token) => token::check(token, received, vault),
         Scheme::AnyOf(schemes) => {
             let mut reason = Rejection::MissingSignature;
@@ -96,6 +100,9 @@ fn prove(
             }
             Err(reason)
         }
+        Scheme::AllOf(schemes) => {
+            schemes.iter().try_for_each(|scheme| prove(scheme, received, vault, public_url, now))
+        }
         Scheme::None { .. } => Ok(()),
     }
 }
@@ -105,14 +112,14 @@ fn credentials(scheme: &Scheme, headers: &mut Vec<String>, query: &mut Vec<Strin
         Scheme::Token(token) => match &token.at {
             TokenAt::Header(name) => headers.push(name.to_ascii_lowercase()),
             TokenAt::Query(name) => query.push(name.clone()),
-            TokenAt::Json(_) | TokenAt::Bearer | TokenAt::Basic { .. } => {}
+            TokenAt::Json(_) | TokenAt::Form(_) | TokenAt::Bearer | TokenAt::Basic { .. } => {}
         },
-        Scheme::AnyOf(schemes) => {
+        Scheme::AnyOf(schemes) | Scheme::AllOf(schemes) => {
             for scheme in schemes {
                 credentials(scheme, headers, query);
             }
         }
-        Scheme::Hmac(_) | Scheme::None { .. } => {}
+        Scheme::Signing(_) | Scheme::None { .. } => {}
     }
 }
 
@@ -126,14 +133,27 @@ enum Found<T> {
 impl Received {
     /// The value behind a selector. Two values are never read as one of them: which one a proxy, the sender and the
     /// router would each mean differs.
-    fn find(&self, selector: &Selector) -> Found<&[u8]> {
+    fn find(&self, selector: &Selector) -> Found<Cow<'_, [u8]>> {
+        once(self.find_all(selector).into_iter())
+    }
+
+    fn find_all(&self, selector: &Selector) -> Vec<Cow<'_, [u8]>> {
         match selector {
             Selector::Header(name) => {
-                once(self.headers.get_all(name.as_str()).iter().map(HeaderValue::as_bytes))
+                let values = self.headers.get_all(name.as_str());
+                values.iter().map(|value| value.as_bytes().into()).collect()
             }
-            Selector::Query(name) => once(
-                self.query.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_bytes()),
-            ),
+            Selector::Query(name) => {
+                let values = self.query.iter().filter(|(key, _)| key == name);
+                values.map(|(_, value)| value.as_bytes().into()).collect()
+            }
+            Selector::Form(name) => form_urlencoded::parse(&self.body)
+                .filter(|(key, _)| key == name)
+                .map(|(_, value)| value.into_owned().into_bytes().into())
+                .collect(),
+            Selector::Json(path) => {
+                in_json(path, &self.body).map(|text| text.into_bytes().into()).into_iter().collect()
+            }
         }
     }
 
@@ -144,6 +164,19 @@ impl Received {
 
     fn raw_query(&self) -> Option<&str> {
         self.target.split_once('?').map(|(_, query)| query)
+    }
+}
+
+/// The text or number in a JSON body.
+fn in_json(path: &str, body: &[u8]) -> Option<String> {
+    let mut value: Json = serde_json::from_slice(body).ok()?;
+    for name in plain_members(path)? {
+        value = value.get_mut(name).map(Json::take)?;
+    }
+    match value {
+        Json::String(text) => Some(text),
+        Json::Number(number) => Some(number.to_string()),
+        Json::Null | Json::Bool(_) | Json::Array(_) | Json::Object(_) => None,
     }
 }
 

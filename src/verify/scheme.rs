@@ -7,15 +7,18 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use zeroize::Zeroizing;
 
+use super::algorithm;
 use crate::secret::SecretRef;
 
 #[derive(Clone, Debug)]
 #[expect(clippy::large_enum_variant, reason = "there are few, made at load and never moved")]
 pub enum Scheme {
-    Hmac(Hmac),
+    Signing(Signing),
     Token(Token),
     /// One that verifies is enough.
     AnyOf(Vec<Scheme>),
+    /// Each must verify.
+    AllOf(Vec<Scheme>),
     /// Nobody is asked; the reason is the author's.
     None {
         why: String,
@@ -33,9 +36,9 @@ pub enum Strength {
 }
 
 #[derive(Clone, Debug)]
-pub struct Hmac {
-    pub algorithm: HmacAlgorithm,
-    /// Any of them verifies.
+pub struct Signing {
+    pub algorithm: Algorithm,
+    /// Any of them verifies: shared secrets, or the public keys of the sender.
     pub secrets: Vec<SecretRef>,
     pub secret_encoding: SecretEncoding,
     /// Taken off the front of the secret before decoding, where it is there.
@@ -52,10 +55,28 @@ pub struct Hmac {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HmacAlgorithm {
+pub enum Algorithm {
+    Hmac(Hash),
+    /// A plain hash of a text in which the secret stands.
+    Digest(Hash),
+    PublicKey(PublicKey),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hash {
     Sha1,
     Sha256,
     Sha512,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublicKey {
+    /// RFC 8032
+    Ed25519,
+    /// With the signature in DER (SEC 1, C.5).
+    EcdsaP256Sha256,
+    /// PKCS #1 v1.5 (RFC 8017, 8.2), keys of 2048 bits or more.
+    RsaSha256,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,16 +96,23 @@ pub enum Part {
     Path,
     Timestamp,
     Id,
-    Query(String),
-    Header(String),
+    At(Selector),
+    /// In lower case.
+    Lower(Selector),
     /// A field of the parsed signature header.
     Sig(String),
+    /// The secret itself, of a digest.
+    Secret,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Selector {
     Header(String),
     Query(String),
+    /// A text or number of the JSON body, by a path of plain members (see [`plain_members`]).
+    Json(String),
+    /// A field of a body that is a form.
+    Form(String),
 }
 
 #[derive(Clone, Debug)]
@@ -111,6 +139,8 @@ pub struct Signature {
 pub enum SignatureEncoding {
     Hex,
     Base64,
+    /// The alphabet for URLs (RFC 4648, 5), padded or not.
+    Base64Url,
 }
 
 impl Scheme {
@@ -121,11 +151,14 @@ impl Scheme {
         value: impl Fn(&SecretRef) -> Option<V> + Copy,
     ) -> Vec<(&SecretRef, &'static str)> {
         match self {
-            Scheme::Hmac(hmac) => hmac
+            Scheme::Signing(signing) => signing
                 .secrets
                 .iter()
-                .filter_map(|secret| Some((secret, hmac.key(value(secret)?.as_ref()).err()?)))
+                .filter_map(|secret| Some((secret, signing.key(value(secret)?.as_ref()).err()?)))
                 .collect(),
+            Scheme::AllOf(schemes) => {
+                schemes.iter().flat_map(|scheme| scheme.unusable(value)).collect()
+            }
             Scheme::Token(_) | Scheme::None { .. } => Vec::new(),
             Scheme::AnyOf(schemes) => {
                 let Some((first, others)) = schemes.split_first() else { return Vec::new() };
@@ -140,10 +173,34 @@ impl Scheme {
     }
 }
 
-impl Hmac {
+impl Scheme {
+    /// The secrets that are public keys of the sender.
+    pub fn public_keys(&self) -> Vec<(&SecretRef, PublicKey)> {
+        match self {
+            Scheme::Signing(Signing { algorithm: Algorithm::PublicKey(kind), secrets, .. }) => {
+                secrets.iter().map(|secret| (secret, *kind)).collect()
+            }
+            Scheme::AnyOf(schemes) | Scheme::AllOf(schemes) => {
+                schemes.iter().flat_map(Scheme::public_keys).collect()
+            }
+            Scheme::Signing(_) | Scheme::Token(_) | Scheme::None { .. } => Vec::new(),
+        }
+    }
+}
+
+impl Signing {
     /// The key bytes behind the text of a secret, or why there are none. The same reading as at verification, so a
     /// configuration whose secret cannot be read is refused before it runs.
     pub fn key(&self, secret: &str) -> Result<Zeroizing<Vec<u8>>, &'static str> {
+        let Algorithm::PublicKey(kind) = self.algorithm else { return self.bytes(secret) };
+        let bytes = match algorithm::is_pem(secret) {
+            true => algorithm::pem(secret)?.into(),
+            false => self.bytes(secret)?,
+        };
+        algorithm::public_key(kind, &bytes).map(Zeroizing::new)
+    }
+
+    fn bytes(&self, secret: &str) -> Result<Zeroizing<Vec<u8>>, &'static str> {
         let text = self
             .strip_prefix
             .as_deref()
@@ -169,6 +226,11 @@ pub(super) const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
+pub(super) const BASE64_URL: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::URL_SAFE,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
 /// How signatures stand in the header.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SignatureSyntax {
@@ -179,6 +241,23 @@ pub enum SignatureSyntax {
     Pairs { separator: char, assign: char, signature_key: String, timestamp_key: Option<String> },
     /// `parse: "v1,{signature}"` with `separator: " "`: a list in which every item with this tag is tried.
     Tagged { separator: char, tag: String },
+    /// `parse: "{signature}"` with a `separator`: a list in which every item with this prefix, which may be empty, is tried.
+    List { separator: char, prefix: String },
+    /// `parse: "{timestamp},{signature}"`: the time stands first, and every item after it is tried.
+    Positional { separator: char },
+}
+
+impl SignatureSyntax {
+    /// The signed time stands in the signature.
+    pub fn names_time(&self) -> bool {
+        match self {
+            SignatureSyntax::Pairs { timestamp_key, .. } => timestamp_key.is_some(),
+            SignatureSyntax::Positional { .. } => true,
+            SignatureSyntax::Prefix(_)
+            | SignatureSyntax::Tagged { .. }
+            | SignatureSyntax::List { .. } => false,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -193,6 +272,8 @@ pub enum TokenAt {
     Query(String),
     /// A string in the JSON body, by a path of plain members (`$.auth.token`; see [`plain_members`]).
     Json(String),
+    /// A field of a body that is a form.
+    Form(String),
     /// `Authorization: Bearer …`
     Bearer,
     /// `Authorization: Basic …` with this user; the secret is the password.

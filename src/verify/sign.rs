@@ -8,10 +8,10 @@ use bytes::Bytes;
 use http::{HeaderMap, Method};
 use jiff::Timestamp;
 use serde_json::{Map, Value as Json};
-use url::Url;
+use url::{Url, form_urlencoded};
 
-use super::scheme::{Hmac, Part, Scheme, Selector, SignatureSyntax, Token, TokenAt, plain_members};
-use super::{hmac, signature, time};
+use super::scheme::{Algorithm, Part, Scheme, Selector, Signing, Token, TokenAt, plain_members};
+use super::{algorithm, in_json, signature, time};
 use crate::secret::{SecretRef, SecretValue, Vault};
 
 /// A request before its sender proves itself.
@@ -31,7 +31,7 @@ pub struct Unsigned {
 pub struct Proof {
     pub headers: Vec<(String, String)>,
     pub query: Vec<(String, String)>,
-    /// The same body, but for a token that stands in it.
+    /// The same body, but for what proves the sender and stands in it.
     pub body: Bytes,
 }
 
@@ -43,13 +43,17 @@ pub enum SignError {
     MissingSecret(String),
     #[error("the secret {name} cannot be used: {why}")]
     UnusableSecret { name: String, why: String },
-    #[error("the token cannot be placed in the body at {0}")]
-    TokenPlace(String),
+    #[error("there is no room for what proves the sender in the body at {0}")]
+    Place(String),
+    #[error("the sender signs with a private key, and {name} is none: {why}")]
+    NoPrivateKey { name: String, why: &'static str },
     #[error("the signed text names {0}, which the request does not have")]
     MissingPart(String),
 }
 
 /// Signs with secret number `which` (from 0) of the scheme; of `any_of` the first scheme signs that can read the secret.
+/// `vault` holds what the sender has: for a scheme with public keys the private key, as PKCS#8 in PEM, in the public key's
+/// place.
 pub fn sign(
     scheme: &Scheme,
     vault: &Vault,
@@ -58,7 +62,7 @@ pub fn sign(
     which: usize,
 ) -> Result<Proof, SignError> {
     match scheme {
-        Scheme::Hmac(hmac) => sign_hmac(hmac, vault, unsigned, now, which),
+        Scheme::Signing(signing) => sign_text(signing, vault, unsigned, now, which),
         Scheme::Token(token) => show_token(token, vault, unsigned, which),
         Scheme::AnyOf(schemes) => {
             let mut first = Err(SignError::NoSuchSecret(which));
@@ -74,6 +78,17 @@ pub fn sign(
             }
             first
         }
+        Scheme::AllOf(schemes) => {
+            let mut whole = Proof::nothing(unsigned);
+            for scheme in schemes {
+                let unsigned = Unsigned { body: whole.body.clone(), ..unsigned.clone() };
+                let proof = sign(scheme, vault, &unsigned, now, which)?;
+                whole.headers.extend(proof.headers);
+                whole.query.extend(proof.query);
+                whole.body = proof.body;
+            }
+            Ok(whole)
+        }
         Scheme::None { .. } => Ok(Proof::nothing(unsigned)),
     }
 }
@@ -83,11 +98,25 @@ impl Proof {
         Self { headers: Vec::new(), query: Vec::new(), body: unsigned.body.clone() }
     }
 
-    fn set(&mut self, at: &Selector, value: String) {
+    fn set(&mut self, at: &Selector, value: String) -> Result<(), SignError> {
         match at {
             Selector::Header(name) => self.headers.push((name.clone(), value)),
             Selector::Query(name) => self.query.push((name.clone(), value)),
+            Selector::Json(path) => {
+                let body = place(&self.body, path, &value);
+                self.body = body.ok_or_else(|| SignError::Place(path.clone()))?;
+            }
+            Selector::Form(name) => {
+                let others: Vec<_> = form_urlencoded::parse(&self.body)
+                    .filter(|(key, _)| key != name)
+                    .map(|(key, value)| (key.into_owned(), value.into_owned()))
+                    .collect();
+                let mut form = form_urlencoded::Serializer::new(String::new());
+                form.extend_pairs(others).append_pair(name, &value);
+                self.body = form.finish().into();
+            }
         }
+        Ok(())
     }
 }
 
@@ -101,6 +130,10 @@ impl Unsigned {
             Selector::Query(name) => {
                 self.url.query_pairs().find(|(key, _)| key == name).map(|(_, v)| v.into_owned())
             }
+            Selector::Json(path) => in_json(path, &self.body),
+            Selector::Form(name) => form_urlencoded::parse(&self.body)
+                .find(|(key, _)| key == name)
+                .map(|(_, value)| value.into_owned()),
         }
     }
 }
@@ -118,62 +151,82 @@ fn secret<'a>(
     }
 }
 
-fn sign_hmac(
-    scheme: &Hmac,
+fn sign_text(
+    scheme: &Signing,
     vault: &Vault,
     unsigned: &Unsigned,
     now: Timestamp,
     which: usize,
 ) -> Result<Proof, SignError> {
     let (name, value) = secret(&scheme.secrets, vault, which)?;
-    let key = scheme
-        .key(value.expose())
-        .map_err(|why| SignError::UnusableSecret { name, why: why.to_owned() })?;
     let mut proof = Proof::nothing(unsigned);
 
     let time = time::write(now, scheme.time_unit());
-    let in_signature =
-        matches!(scheme.signature.syntax, SignatureSyntax::Pairs { timestamp_key: Some(_), .. });
-    if let (Some(at), false) = (&scheme.timestamp, in_signature) {
-        proof.set(&at.selector, time.clone());
+    if let (Some(at), false) = (&scheme.timestamp, scheme.signature.syntax.names_time()) {
+        proof.set(&at.selector, time.clone())?;
     }
-    let id = scheme.id.as_ref().map(|at| {
-        unsigned.read(at).unwrap_or_else(|| {
-            proof.set(at, unsigned.id.clone());
-            unsigned.id.clone()
-        })
-    });
+    let mut id = None;
+    if let Some(at) = &scheme.id {
+        let known = unsigned.read(at);
+        if known.is_none() {
+            proof.set(at, unsigned.id.clone())?;
+        }
+        id = Some(known.unwrap_or_else(|| unsigned.id.clone()));
+    }
 
+    let key = match scheme.algorithm {
+        Algorithm::PublicKey(_) => None,
+        Algorithm::Hmac(_) | Algorithm::Digest(_) => {
+            let key = scheme.key(value.expose());
+            Some(key.map_err(|why| SignError::UnusableSecret {
+                name: name.clone(),
+                why: why.to_owned(),
+            })?)
+        }
+    };
+    let key: &[u8] = key.as_ref().map_or(&[], |key| key);
+    let body = proof.body.clone();
+    let read = |at: &Selector| {
+        let found = Unsigned { body: body.clone(), ..unsigned.clone() }.read(at);
+        found.ok_or_else(|| SignError::MissingPart(described(at)))
+    };
     let mut message: Vec<Cow<'_, [u8]>> = Vec::new();
     for part in &scheme.signed {
         let text = |text: String| Cow::Owned(text.into_bytes());
-        let missing = |what: String| SignError::MissingPart(what);
+        let missing = |what: &str| SignError::MissingPart(what.to_owned());
         message.push(match part {
             Part::Literal(literal) => Cow::Borrowed(literal.as_bytes()),
-            Part::Body => Cow::Borrowed(&unsigned.body),
+            Part::Body => Cow::Borrowed(&body),
             Part::Method => Cow::Borrowed(unsigned.method.as_str().as_bytes()),
             Part::Path => Cow::Borrowed(unsigned.url.path().as_bytes()),
             Part::Url => Cow::Borrowed(unsigned.url.as_str().as_bytes()),
             Part::Timestamp => text(time.clone()),
-            Part::Id => text(id.clone().ok_or_else(|| missing("{id}".to_owned()))?),
-            Part::Query(name) => text(
-                unsigned
-                    .read(&Selector::Query(name.clone()))
-                    .ok_or_else(|| missing(format!("the query parameter {name}")))?,
-            ),
-            Part::Header(name) => text(
-                unsigned
-                    .read(&Selector::Header(name.clone()))
-                    .ok_or_else(|| missing(format!("the header {name}")))?,
-            ),
-            Part::Sig(key) => return Err(missing(format!("{{sig.{key}}}"))),
+            Part::Id => text(id.clone().ok_or_else(|| missing("{id}"))?),
+            Part::At(at) => text(read(at)?),
+            Part::Lower(at) => text(read(at)?.to_ascii_lowercase()),
+            Part::Sig(key) => return Err(missing(&format!("{{sig.{key}}}"))),
+            Part::Secret => Cow::Borrowed(key),
         });
     }
     let message: Vec<&[u8]> = message.iter().map(AsRef::as_ref).collect();
-    let mac = hmac::mac(scheme.algorithm, &key, &message);
-    let value = signature::write(&mac, &scheme.signature, Some(&time));
-    proof.set(&scheme.signature.at, value);
+    let signed = match scheme.algorithm {
+        Algorithm::Hmac(hash) => algorithm::mac(hash, key, &message),
+        Algorithm::Digest(hash) => algorithm::digest(hash, &message),
+        Algorithm::PublicKey(kind) => algorithm::sign(kind, value.expose(), &message)
+            .map_err(|why| SignError::NoPrivateKey { name, why })?,
+    };
+    let value = signature::write(&signed, &scheme.signature, Some(&time));
+    proof.set(&scheme.signature.at, value)?;
     Ok(proof)
+}
+
+fn described(at: &Selector) -> String {
+    match at {
+        Selector::Header(name) => format!("the header {name}"),
+        Selector::Query(name) => format!("the query parameter {name}"),
+        Selector::Json(path) => format!("the value at {path} of the body"),
+        Selector::Form(name) => format!("the form field {name}"),
+    }
 }
 
 fn show_token(
@@ -195,10 +248,8 @@ fn show_token(
             let credentials = STANDARD.encode(format!("{user}:{value}"));
             proof.headers.push(("authorization".to_owned(), format!("Basic {credentials}")));
         }
-        TokenAt::Json(path) => {
-            proof.body = place(&unsigned.body, path, value)
-                .ok_or_else(|| SignError::TokenPlace(path.clone()))?;
-        }
+        TokenAt::Json(path) => proof.set(&Selector::Json(path.clone()), value.to_owned())?,
+        TokenAt::Form(name) => proof.set(&Selector::Form(name.clone()), value.to_owned())?,
     }
     Ok(proof)
 }

@@ -1,5 +1,7 @@
 //! A secret that the sender simply shows.
 
+use std::borrow::Cow;
+
 use base64::Engine;
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
@@ -10,19 +12,18 @@ use super::{Found, Received};
 use crate::secret::Vault;
 
 pub(super) fn check(token: &Token, received: &Received, vault: &Vault) -> Result<(), Rejection> {
-    let header = |name: &str| single(received.find(&Selector::Header(name.to_owned())));
+    let find = |selector: Selector| single(received.find(&selector));
+    let header = |name: &str| find(Selector::Header(name.to_owned()));
+    let whole = |shown: Vec<u8>| (Choice::from(1), shown);
     let (mut matches, shown) = match &token.at {
-        TokenAt::Header(name) => (Choice::from(1), header(name)?.to_vec()),
-        TokenAt::Query(name) => {
-            (Choice::from(1), single(received.find(&Selector::Query(name.clone())))?.to_vec())
-        }
-        TokenAt::Json(path) => (Choice::from(1), in_body(path, &received.body)?.into_bytes()),
-        TokenAt::Bearer => {
-            (Choice::from(1), after_scheme(header("authorization")?, "bearer")?.to_vec())
-        }
+        TokenAt::Header(name) => whole(header(name)?),
+        TokenAt::Query(name) => whole(find(Selector::Query(name.clone()))?),
+        TokenAt::Form(name) => whole(find(Selector::Form(name.clone()))?),
+        TokenAt::Json(path) => whole(in_body(path, &received.body)?.into_bytes()),
+        TokenAt::Bearer => whole(after_scheme(&header("authorization")?, "bearer")?.to_vec()),
         TokenAt::Basic { user } => {
             let decoded = BASE64
-                .decode(after_scheme(header("authorization")?, "basic")?)
+                .decode(after_scheme(&header("authorization")?, "basic")?)
                 .map_err(|_| Rejection::MalformedToken)?;
             let colon =
                 decoded.iter().position(|byte| *byte == b':').ok_or(Rejection::MalformedToken)?;
@@ -52,10 +53,10 @@ fn equal(left: &[u8], right: &[u8]) -> Choice {
     Sha256::digest(left).as_slice().ct_eq(Sha256::digest(right).as_slice())
 }
 
-fn single(found: Found<&[u8]>) -> Result<&[u8], Rejection> {
+fn single(found: Found<Cow<'_, [u8]>>) -> Result<Vec<u8>, Rejection> {
     match found {
         Found::Absent => Err(Rejection::MissingToken),
-        Found::Once(value) => Ok(value),
+        Found::Once(value) => Ok(value.into_owned()),
         Found::Repeated => Err(Rejection::MalformedToken),
     }
 }

@@ -11,6 +11,10 @@ use crate::secret::SecretRef;
 use crate::syntax::{Node, Pair, Value};
 use crate::verify::scheme::{Part, Scheme, Strength, Token, TokenAt};
 
+/// The keys that say of what kind a scheme is.
+const KINDS: [&str; 9] =
+    ["hmac", "digest", "ed25519", "ecdsa", "rsa", "token", "any_of", "all_of", "none"];
+
 impl Checker {
     /// The verification, and the preset's tree where one is named.
     pub(super) fn verification(
@@ -33,11 +37,7 @@ impl Checker {
         let scheme = self.scheme(&merged, node, &[]);
         let strength = preset
             .as_ref()
-            .filter(|_| {
-                !["hmac", "signed", "token", "any_of", "none"]
-                    .iter()
-                    .any(|key| node.get(key).is_some())
-            })
+            .filter(|_| !KINDS.iter().chain(&["signed"]).any(|key| node.get(key).is_some()))
             .and_then(|preset| string(preset, "strength"))
             .and_then(|word| strength_of(&word));
         let verification = scheme.map(|scheme| Verification {
@@ -50,11 +50,8 @@ impl Checker {
 
     /// `place` is where the source's author can mend what is missing; `outer` are the secrets of the scheme around.
     fn scheme(&mut self, node: &Node, place: &Node, outer: &[SecretRef]) -> Option<Scheme> {
-        let kinds: Vec<&Pair> = node
-            .as_map()?
-            .iter()
-            .filter(|pair| ["hmac", "token", "any_of", "none"].contains(&pair.key.text.as_str()))
-            .collect();
+        let kinds: Vec<&Pair> =
+            node.as_map()?.iter().filter(|pair| KINDS.contains(&pair.key.text.as_str())).collect();
         match kinds.as_slice() {
             [] => {
                 // An unknown or unbuilt key is reported already and may be the very one that says the kind.
@@ -113,27 +110,29 @@ impl Checker {
         } else {
             outer.to_vec()
         };
-        if let Some(alternatives) = node.get("any_of") {
-            let alternatives = alternatives.as_list()?;
-            if alternatives.is_empty() {
+        if let Some(list) = node.get("any_of").or_else(|| node.get("all_of")) {
+            let schemes = list.as_list()?;
+            if schemes.is_empty() {
                 self.error(
                     Code::InvalidValue,
-                    node.get("any_of")?.span,
+                    list.span,
                     "a list of no schemes verifies nothing",
                     "add one, such as `{ token: { bearer: true } }`",
                 );
                 return None;
             }
-            let missing = alternatives
-                .iter()
-                .any(|it| it.get("secret").is_none() && it.get("none").is_none());
+            let missing =
+                schemes.iter().any(|it| it.get("secret").is_none() && it.get("none").is_none());
             if secrets.is_empty() && missing {
                 self.no_secret(place);
                 return None;
             }
-            let compiled: Vec<_> =
-                alternatives.iter().map(|it| self.scheme(it, it, &secrets)).collect();
-            return Some(Scheme::AnyOf(compiled.into_iter().collect::<Option<_>>()?));
+            let compiled: Vec<_> = schemes.iter().map(|it| self.scheme(it, it, &secrets)).collect();
+            let schemes: Vec<Scheme> = compiled.into_iter().collect::<Option<_>>()?;
+            return Some(match node.get("any_of") {
+                Some(_) => Scheme::AnyOf(schemes),
+                None => Scheme::AllOf(schemes),
+            });
         }
         if secrets.is_empty() {
             if node.get("secret").is_none() {
@@ -143,7 +142,7 @@ impl Checker {
         }
         match node.get("token") {
             Some(token) => Some(Scheme::Token(Token { at: self.token_at(token)?, secrets })),
-            None => self.hmac(node, place, secrets).map(Scheme::Hmac),
+            None => self.signing(node, place, secrets).map(Scheme::Signing),
         }
     }
 
@@ -161,6 +160,9 @@ impl Checker {
         }
         if let Some(name) = string(node, "query") {
             return Some(TokenAt::Query(name));
+        }
+        if let Some(name) = string(node, "form") {
+            return Some(TokenAt::Form(name));
         }
         if let Some(path) = node.get("json") {
             return Some(TokenAt::Json(self.json_path(path)?.text));
@@ -202,17 +204,18 @@ fn strength_of(word: &str) -> Option<Strength> {
 /// What a scheme proves; of alternatives the weakest.
 fn proves(scheme: &Scheme) -> Strength {
     match scheme {
-        Scheme::Hmac(hmac) if hmac.signed.contains(&Part::Body) => Strength::Signed,
-        Scheme::Hmac(_) => Strength::Partial,
+        Scheme::Signing(signing) if signing.signed.contains(&Part::Body) => Strength::Signed,
+        Scheme::Signing(_) => Strength::Partial,
         Scheme::Token(_) => Strength::Token,
         Scheme::AnyOf(all) => all.iter().map(proves).max().unwrap_or(Strength::Open),
+        // What one does not prove another may.
+        Scheme::AllOf(all) => all.iter().map(proves).min().unwrap_or(Strength::Open),
         Scheme::None { .. } => Strength::Open,
     }
 }
 
 /// The preset's keys with the author's over them. One that says another kind of scheme takes the preset's kind away.
 fn over(base: &Node, own: &[Pair], place: &Node) -> Node {
-    const KINDS: [&str; 4] = ["hmac", "token", "any_of", "none"];
     let other_kind = own.iter().any(|pair| KINDS.contains(&pair.key.text.as_str()));
     let mut pairs: BTreeMap<String, Pair> = BTreeMap::new();
     for pair in base.as_map().unwrap_or_default() {

@@ -192,9 +192,9 @@ fn not_built_yet() {
         ],
     );
     check_source(
-        "{ path: /r, verify: { ed25519: x, secret: { env: S } }, event: { id: $.id }, body: { xml: {} } }",
+        "{ path: /r, verify: { jwt: x, secret: { env: S } }, event: { id: $.id }, body: { xml: {} } }",
         &[
-            "R016 `ed25519` is part of the language, but this version does not carry it out | ed25519",
+            "R016 `jwt` is part of the language, but this version does not carry it out | jwt",
             "R016 a mapping as `body` is part of the language, but this version does not carry it out | { xml: {} }",
         ],
     );

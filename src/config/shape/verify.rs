@@ -46,24 +46,24 @@ macro_rules! scheme_keys {
         key("hmac", Shape::Word(&[word("sha256", "HMAC-SHA256"), word("sha1", "HMAC-SHA1"), word("sha512", "HMAC-SHA512")]), "The sender signs with a shared secret."),
         key("secret_encoding", Shape::Word(&[word("utf8", "the secret's own bytes"), word("base64", "base64, padded or not"), word("hex", "hexadecimal")]), "How the secret is written.").default("utf8"),
         key("strip_prefix", Shape::Text, "Taken off the front of the secret before it is decoded, where it is there (`whsec_`)."),
-        key("signed", Shape::Text, "The text that is signed, from `{body} {timestamp} {id} {method} {url} {path} {query.N} {header.N} {sig.K}` and literal text.").default("{body}"),
+        key("signed", Shape::Text, "The text that is signed, from `{body} {timestamp} {id} {method} {url} {path} {query.N} {header.N} {form.N} {json:$.p} {sig.K}`, `{query.N|lower}`, in a `digest` `{secret}`, and literal text.").default("{body}"),
         key("signature", Shape::Mapping(&SIGNATURE), "Where the signature is and how it is written."),
         key("timestamp", Shape::Mapping(&TIMESTAMP), "Where the signed time is, unless `signature.parse` names it."),
         key("id", Shape::Mapping(&SELECTOR), "Where the signed id is, for `{id}`."),
         TOLERANCE,
         key("token", Shape::Mapping(&TOKEN), "The sender shows the secret itself."),
+        key("digest", Shape::Word(&[word("sha256", "SHA-256"), word("sha1", "SHA-1"), word("sha512", "SHA-512")]), "The sender sends a plain hash of a text in which the secret stands (`{secret}` in `signed`)."),
+        key("ed25519", Shape::True, "The sender signs with Ed25519; `secret` is its public key: 32 bytes by `secret_encoding`, or PEM."),
+        key("ecdsa", Shape::Word(&[word("p256_sha256", "P-256 with SHA-256, signatures in DER")]), "The sender signs with ECDSA; `secret` is its public key: by `secret_encoding`, or PEM."),
+        key("rsa", Shape::Word(&[word("sha256", "PKCS #1 v1.5 with SHA-256, keys of 2048 bits or more"), later_word("sha1")]), "The sender signs with RSA; `secret` is its public key: by `secret_encoding`, or PEM."),
         key("any_of", Shape::List(&Shape::Mapping(&SCHEME)), "Schemes of which one is enough."),
+        key("all_of", Shape::List(&Shape::Mapping(&SCHEME)), "Schemes that must all verify."),
         key("none", Shape::Text, "Nobody is asked; the text says why that is right."),
-        later("all_of"),
         later("for_each"),
         later("config"),
-        later("ed25519"),
-        later("ecdsa"),
-        later("rsa"),
         later("jwt"),
         later("jwks"),
         later("key"),
-        later("digest"),
         later("mtls"),
         later("handshake"),
         later("capture_secret"),
@@ -86,7 +86,7 @@ pub static VERIFY: Mapping = Mapping {
 pub static SCHEME: Mapping = Mapping {
     name: "a verification scheme",
     keys: scheme_keys![],
-    one_of: &["hmac", "token", "any_of", "none"],
+    one_of: &["hmac", "digest", "ed25519", "ecdsa", "rsa", "token", "any_of", "all_of", "none"],
 };
 
 static SIGNATURE: Mapping = Mapping {
@@ -94,13 +94,13 @@ static SIGNATURE: Mapping = Mapping {
     keys: &[
         key("header", Shape::Text, "The header that holds it."),
         key("query", Shape::Text, "The query parameter that holds it."),
-        key("encoding", Shape::Word(&[word("hex", "hexadecimal"), word("base64", "base64")]), "How its bytes are written.").default("hex"),
-        key("parse", Shape::Text, "How it stands in the header: `sha256={signature}`, `t={timestamp},v1={signature}`, `v1,{signature}`.").default("{signature}"),
+        key("encoding", Shape::Word(&[word("hex", "hexadecimal"), word("base64", "base64"), word("base64url", "base64 with the alphabet for URLs")]), "How its bytes are written.").default("hex"),
+        key("parse", Shape::Text, "How it stands in the header: `sha256={signature}`, `t={timestamp},v1={signature}`, `v1,{signature}`, `{timestamp},{signature}`.").default("{signature}"),
         key("separator", Shape::Text, "The one character between several (`,`, `;`, a space).").default(","),
-        later("form"),
-        later("json"),
+        key("form", Shape::Text, "The field of the form that holds it."),
+        key("json", Shape::JsonPath, "The text of the JSON body that holds it, as `$.a.b`."),
     ],
-    one_of: &["header", "query"],
+    one_of: &["header", "query", "form", "json"],
 };
 
 static TIMESTAMP: Mapping = Mapping {
@@ -118,10 +118,14 @@ static TIMESTAMP: Mapping = Mapping {
             "How it is written.",
         )
         .default("unix"),
-        later("json"),
-        later("form"),
+        key("form", Shape::Text, "The field of the form that holds it."),
+        key(
+            "json",
+            Shape::JsonPath,
+            "The text or number of the JSON body that holds it, as `$.a.b`.",
+        ),
     ],
-    one_of: &["header", "query"],
+    one_of: &["header", "query", "form", "json"],
 };
 
 static SELECTOR: Mapping = Mapping {
@@ -129,10 +133,14 @@ static SELECTOR: Mapping = Mapping {
     keys: &[
         key("header", Shape::Text, "The header that holds it."),
         key("query", Shape::Text, "The query parameter that holds it."),
-        later("json"),
-        later("form"),
+        key("form", Shape::Text, "The field of the form that holds it."),
+        key(
+            "json",
+            Shape::JsonPath,
+            "The text or number of the JSON body that holds it, as `$.a.b`.",
+        ),
     ],
-    one_of: &["header", "query"],
+    one_of: &["header", "query", "form", "json"],
 };
 
 static TOKEN: Mapping = Mapping {
@@ -147,9 +155,9 @@ static TOKEN: Mapping = Mapping {
             Shape::Text,
             "`Authorization: Basic` with this user; the secret is the password.",
         ),
-        later("form"),
+        key("form", Shape::Text, "The field of the form that equals the secret."),
     ],
-    one_of: &["header", "query", "json", "bearer", "basic"],
+    one_of: &["header", "query", "form", "json", "bearer", "basic"],
 };
 
 /// How much a scheme proves.

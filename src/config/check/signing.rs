@@ -1,4 +1,5 @@
-//! `hmac` and its keys → [`Hmac`]: what is signed, where the signature stands and how it is written.
+//! `hmac`, `digest` and the public keys, with the keys that say what is signed, where the signature stands and how it is
+//! written → [`Signing`].
 
 use std::time::Duration;
 
@@ -9,26 +10,42 @@ use crate::diag::code::Code;
 use crate::secret::SecretRef;
 use crate::syntax::{Node, Text};
 use crate::verify::scheme::{
-    Hmac, HmacAlgorithm, Part, SecretEncoding, Selector, Signature, SignatureEncoding,
-    SignatureSyntax, TimeUnit, TimestampAt,
+    Algorithm, Hash, Part, PublicKey, SecretEncoding, Selector, Signature, SignatureEncoding,
+    SignatureSyntax, Signing, TimeUnit, TimestampAt, plain_members,
 };
 
 /// Taken where a time is signed and nothing says how old it may be.
 const TOLERANCE: Duration = Duration::from_secs(300);
 
+fn algorithm(node: &Node) -> Option<Algorithm> {
+    let hash = |name: &str| match name {
+        "sha1" => Some(Hash::Sha1),
+        "sha256" => Some(Hash::Sha256),
+        "sha512" => Some(Hash::Sha512),
+        _ => None,
+    };
+    if let Some(name) = string(node, "hmac") {
+        return hash(&name).map(Algorithm::Hmac);
+    }
+    if let Some(name) = string(node, "digest") {
+        return hash(&name).map(Algorithm::Digest);
+    }
+    let kind = match (string(node, "ecdsa").as_deref(), string(node, "rsa").as_deref()) {
+        (Some("p256_sha256"), _) => PublicKey::EcdsaP256Sha256,
+        (_, Some("sha256")) => PublicKey::RsaSha256,
+        _ => node.get("ed25519")?.as_bool().filter(|it| *it).map(|_| PublicKey::Ed25519)?,
+    };
+    Some(Algorithm::PublicKey(kind))
+}
+
 impl Checker {
-    pub(super) fn hmac(
+    pub(super) fn signing(
         &mut self,
         node: &Node,
         place: &Node,
         secrets: Vec<SecretRef>,
-    ) -> Option<Hmac> {
-        let algorithm = match text(node, "hmac")?.text.as_str() {
-            "sha1" => HmacAlgorithm::Sha1,
-            "sha256" => HmacAlgorithm::Sha256,
-            "sha512" => HmacAlgorithm::Sha512,
-            _ => return None,
-        };
+    ) -> Option<Signing> {
+        let algorithm = algorithm(node)?;
         let secret_encoding = match string(node, "secret_encoding").as_deref() {
             None | Some("utf8") => SecretEncoding::Utf8,
             Some("base64") => SecretEncoding::Base64,
@@ -37,8 +54,12 @@ impl Checker {
         };
         let Some(signature_node) = node.get("signature") else {
             self.push(
-                Diagnostic::new(Code::MissingKey, first_key(place), "an `hmac` needs `signature`")
-                    .help("add `signature: { header: X-Signature }`"),
+                Diagnostic::new(
+                    Code::MissingKey,
+                    first_key(place),
+                    "a scheme that signs needs `signature`",
+                )
+                .help("add `signature: { header: X-Signature }`"),
             );
             return None;
         };
@@ -66,8 +87,7 @@ impl Checker {
             Some(found) => Some(found?),
             None => None,
         };
-        let timed = timestamp.is_some()
-            || matches!(&signature.syntax, SignatureSyntax::Pairs { timestamp_key: Some(_), .. });
+        let timed = timestamp.is_some() || signature.syntax.names_time();
         let signed_place = node.get("signed").map_or(first_key(place), |node| node.span);
         if signed.contains(&Part::Timestamp) && !timed {
             self.push(
@@ -80,7 +100,12 @@ impl Checker {
             );
             return None;
         }
-        if timed && !signed.contains(&Part::Timestamp) {
+        // A time in a body that is signed whole is signed, too.
+        let in_body = timestamp.as_ref().is_some_and(|at: &TimestampAt| {
+            matches!(at.selector, Selector::Json(_) | Selector::Form(_))
+        });
+        let covered = in_body && signed.contains(&Part::Body);
+        if timed && !covered && !signed.contains(&Part::Timestamp) {
             self.push(
                 Diagnostic::new(
                     Code::InvalidValue,
@@ -102,6 +127,21 @@ impl Checker {
             );
             return None;
         }
+        let is_digest = matches!(algorithm, Algorithm::Digest(_));
+        if is_digest != signed.contains(&Part::Secret) {
+            let (what, help) = match is_digest {
+                true => (
+                    "a plain hash proves nothing without the secret in it",
+                    "write `{secret}` where the sender has it, such as `{secret}{body}`",
+                ),
+                false => (
+                    "`{secret}` is no part of what is signed: it is the key",
+                    "remove it, or write `digest:` for a plain hash",
+                ),
+            };
+            self.push(Diagnostic::new(Code::InvalidValue, signed_place, what).help(help));
+            return None;
+        }
         let tolerance = duration(node, "tolerance");
         if tolerance.is_some() && !timed {
             let place = node.get("tolerance").map_or(first_key(place), |node| node.span);
@@ -111,7 +151,7 @@ impl Checker {
             );
             return None;
         }
-        Some(Hmac {
+        Some(Signing {
             algorithm,
             secrets,
             secret_encoding,
@@ -129,7 +169,24 @@ impl Checker {
             self.header_name(&name, node.get("header")?)?;
             return Some(Selector::Header(name.to_ascii_lowercase()));
         }
-        string(node, "query").map(Selector::Query)
+        if let Some(name) = string(node, "query") {
+            return Some(Selector::Query(name));
+        }
+        if let Some(name) = string(node, "form") {
+            return Some(Selector::Form(name));
+        }
+        let path = node.get("json")?;
+        let text = self.json_path(path)?.text;
+        if plain_members(&text).is_none() {
+            self.error(
+                Code::InvalidValue,
+                path.span,
+                "here a JSONPath has names alone",
+                "write `$.a.b`",
+            );
+            return None;
+        }
+        Some(Selector::Json(text))
     }
 
     fn signature(&mut self, node: &Node) -> Option<Signature> {
@@ -137,6 +194,7 @@ impl Checker {
         let encoding = match string(node, "encoding").as_deref() {
             None | Some("hex") => SignatureEncoding::Hex,
             Some("base64") => SignatureEncoding::Base64,
+            Some("base64url") => SignatureEncoding::Base64Url,
             Some(_) => return None,
         };
         let separator = match text(node, "separator") {
@@ -169,7 +227,7 @@ impl Checker {
                             parse.span,
                             format!("`{}` does not say where the signature stands", written.text),
                         )
-                        .help("write `sha256={signature}`, `t={timestamp},v1={signature}`, or `v1,{signature}` with `separator: \" \"`"),
+                        .help("write `sha256={signature}`, `t={timestamp},v1={signature}`, `v1,{signature}` with `separator: \" \"`, or `{timestamp},{signature}`"),
                     );
                 }
                 syntax
@@ -248,8 +306,7 @@ impl Checker {
     }
 }
 
-const SIGNED_NAMES: &str =
-    "`{body} {timestamp} {id} {method} {url} {path} {query.N} {header.N} {sig.K}`";
+const SIGNED_NAMES: &str = "`{body} {timestamp} {id} {method} {url} {path} {query.N} {header.N} {form.N} {json:$.p} {sig.K}`, in a `digest` `{secret}`, and `{query.N|lower}`";
 
 enum Unknown {
     Later,
@@ -264,19 +321,34 @@ fn part(name: &str) -> Result<Part, Unknown> {
         "path" => Part::Path,
         "timestamp" => Part::Timestamp,
         "id" => Part::Id,
-        "secret" => return Err(Unknown::Later),
-        _ if name.contains('|') => return Err(Unknown::Later),
-        _ if name.starts_with("json:") => return Err(Unknown::Later),
-        _ => match name.split_once('.') {
-            Some(("query", name)) if !name.is_empty() => Part::Query(name.to_owned()),
-            Some(("header", name)) if http::HeaderName::try_from(name).is_ok() => {
-                Part::Header(name.to_ascii_lowercase())
-            }
-            Some(("sig", name)) if !name.is_empty() => Part::Sig(name.to_owned()),
-            Some(("form" | "config", _)) => return Err(Unknown::Later),
-            _ => return Err(Unknown::Name),
+        "secret" => Part::Secret,
+        _ => match name.split_once('|') {
+            Some((name, "lower")) => Part::Lower(place(name)?),
+            Some(_) => return Err(Unknown::Later),
+            None => match name.split_once('.') {
+                Some(("sig", name)) if !name.is_empty() => Part::Sig(name.to_owned()),
+                Some(("config", _)) => return Err(Unknown::Later),
+                _ => Part::At(place(name)?),
+            },
         },
     })
+}
+
+fn place(name: &str) -> Result<Selector, Unknown> {
+    if let Some(path) = name.strip_prefix("json:") {
+        return match plain_members(path) {
+            Some(_) => Ok(Selector::Json(path.to_owned())),
+            None => Err(Unknown::Name),
+        };
+    }
+    match name.split_once('.') {
+        Some(("query", name)) if !name.is_empty() => Ok(Selector::Query(name.to_owned())),
+        Some(("form", name)) if !name.is_empty() => Ok(Selector::Form(name.to_owned())),
+        Some(("header", name)) if http::HeaderName::try_from(name).is_ok() => {
+            Ok(Selector::Header(name.to_ascii_lowercase()))
+        }
+        _ => Err(Unknown::Name),
+    }
 }
 
 /// How `parse` and `separator` say that signatures stand in the header.
@@ -294,6 +366,18 @@ pub(super) fn signature_syntax(parse: &str, separator: Option<char>) -> Option<S
         && !tag.contains(['{', '}', '=', ','])
     {
         return Some(SignatureSyntax::Tagged { separator: separator?, tag: tag.to_owned() });
+    }
+    if let Some((first, last)) = parse.split_once(separator.unwrap_or(','))
+        && first.trim() == "{timestamp}"
+        && last.trim() == "{signature}"
+    {
+        return Some(SignatureSyntax::Positional { separator: separator.unwrap_or(',') });
+    }
+    if let (Some(separator), Some(prefix)) = (separator, parse.strip_suffix("{signature}"))
+        && !prefix.contains(['{', '}', separator])
+        && !is_one_key(prefix)
+    {
+        return Some(SignatureSyntax::List { separator, prefix: prefix.to_owned() });
     }
     let separator = separator.unwrap_or(',');
     let mut signature_key = None;
@@ -315,4 +399,9 @@ pub(super) fn signature_syntax(parse: &str, separator: Option<char>) -> Option<S
         signature_key: signature_key?,
         timestamp_key,
     })
+}
+
+/// `v1=`: one key of pairs, of which others may follow.
+fn is_one_key(prefix: &str) -> bool {
+    prefix.strip_suffix('=').is_some_and(|key| !key.is_empty() && !key.contains('='))
 }

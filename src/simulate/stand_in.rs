@@ -1,0 +1,40 @@
+//! Key pairs that stand in for a provider's own where a signature is only a matter of form (`router try`). They are in
+//! everybody's hands and prove nothing.
+
+use crate::secret::{SecretValue, Vault};
+use crate::verify::scheme::{PublicKey, Scheme};
+
+pub struct KeyPair {
+    /// PKCS#8 in PEM.
+    pub private: &'static str,
+    /// SubjectPublicKeyInfo in PEM.
+    pub public: &'static str,
+}
+
+pub fn key_pair(kind: PublicKey) -> KeyPair {
+    match kind {
+        PublicKey::Ed25519 => KeyPair {
+            private: include_str!("stand_in/ed25519.pem"),
+            public: include_str!("stand_in/ed25519.pub.pem"),
+        },
+        PublicKey::EcdsaP256Sha256 => KeyPair {
+            private: include_str!("stand_in/p256.pem"),
+            public: include_str!("stand_in/p256.pub.pem"),
+        },
+        PublicKey::RsaSha256 => KeyPair {
+            private: include_str!("stand_in/rsa.pem"),
+            public: include_str!("stand_in/rsa.pub.pem"),
+        },
+    }
+}
+
+/// What signs, and what verifies: `vault` with a pair in the place of each public key of the scheme.
+pub fn vaults(scheme: &Scheme, vault: &Vault) -> (Vault, Vault) {
+    let (mut signs, mut verifies) = (vault.clone(), vault.clone());
+    for (reference, kind) in scheme.public_keys() {
+        let pair = key_pair(kind);
+        signs.insert(reference.clone(), SecretValue::new(pair.private));
+        verifies.insert(reference.clone(), SecretValue::new(pair.public));
+    }
+    (signs, verifies)
+}

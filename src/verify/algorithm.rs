@@ -1,0 +1,153 @@
+//! What a signature is computed with, and by which key it is judged.
+
+use hmac::{Hmac as Keyed, KeyInit, Mac};
+use ring::rand::SystemRandom;
+use ring::signature::{
+    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, ED25519, EcdsaKeyPair, Ed25519KeyPair,
+    RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaKeyPair, UnparsedPublicKey,
+};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{PrivatePkcs8KeyDer, SubjectPublicKeyInfoDer};
+use sha1::Sha1;
+use sha2::{Digest, Sha256, Sha512};
+use spki::{ObjectIdentifier, SubjectPublicKeyInfoRef};
+use subtle::{Choice, ConstantTimeEq};
+
+use super::scheme::{Algorithm, Hash, PublicKey};
+
+/// One of `candidates` is the signature of `message` by `key`. Which one, and where it differs, does not show in the time.
+pub(super) fn is_signed(
+    algorithm: Algorithm,
+    key: &[u8],
+    message: &[&[u8]],
+    candidates: &[Vec<u8>],
+) -> Choice {
+    let among = |expected: Vec<u8>| {
+        candidates
+            .iter()
+            .fold(Choice::from(0), |found, candidate| found | expected.ct_eq(candidate))
+    };
+    match algorithm {
+        Algorithm::Hmac(hash) => among(mac(hash, key, message)),
+        Algorithm::Digest(hash) => among(digest(hash, message)),
+        // Nothing here is secret.
+        Algorithm::PublicKey(kind) => {
+            let message = message.concat();
+            let is_by = |candidate: &Vec<u8>| match kind {
+                PublicKey::Ed25519 => {
+                    UnparsedPublicKey::new(&ED25519, key).verify(&message, candidate)
+                }
+                PublicKey::EcdsaP256Sha256 => {
+                    UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, key).verify(&message, candidate)
+                }
+                PublicKey::RsaSha256 => UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, key)
+                    .verify(&message, candidate),
+            };
+            Choice::from(u8::from(candidates.iter().any(|candidate| is_by(candidate).is_ok())))
+        }
+    }
+}
+
+pub(super) fn mac(hash: Hash, key: &[u8], message: &[&[u8]]) -> Vec<u8> {
+    match hash {
+        Hash::Sha1 => keyed::<Keyed<Sha1>>(key, message),
+        Hash::Sha256 => keyed::<Keyed<Sha256>>(key, message),
+        Hash::Sha512 => keyed::<Keyed<Sha512>>(key, message),
+    }
+}
+
+fn keyed<M: Mac + KeyInit>(key: &[u8], message: &[&[u8]]) -> Vec<u8> {
+    let mut mac = <M as KeyInit>::new_from_slice(key).expect("HMAC takes a key of any length");
+    for part in message {
+        mac.update(part);
+    }
+    mac.finalize().into_bytes().to_vec()
+}
+
+pub(super) fn digest(hash: Hash, message: &[&[u8]]) -> Vec<u8> {
+    match hash {
+        Hash::Sha1 => digested::<Sha1>(message),
+        Hash::Sha256 => digested::<Sha256>(message),
+        Hash::Sha512 => digested::<Sha512>(message),
+    }
+}
+
+fn digested<D: Digest>(message: &[&[u8]]) -> Vec<u8> {
+    let mut digest = D::new();
+    for part in message {
+        digest.update(part);
+    }
+    digest.finalize().to_vec()
+}
+
+const ID_ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
+const ID_EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+const ID_RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+
+const PEM: &str = "-----BEGIN ";
+
+pub(super) fn is_pem(text: &str) -> bool {
+    text.trim_start().starts_with(PEM)
+}
+
+/// A PEM text as the bytes of its SubjectPublicKeyInfo (RFC 5280, 4.1.2.7).
+pub(super) fn pem(text: &str) -> Result<Vec<u8>, &'static str> {
+    let key = SubjectPublicKeyInfoDer::from_pem_slice(text.as_bytes());
+    Ok(key.map_err(|_| "it is not a public key in PEM (`BEGIN PUBLIC KEY`)")?.to_vec())
+}
+
+/// The key alone, out of what a provider shows: the bare key, or a SubjectPublicKeyInfo around it.
+pub(super) fn public_key(kind: PublicKey, bytes: &[u8]) -> Result<Vec<u8>, &'static str> {
+    const POINT_BYTES: usize = 65;
+    let bare = match kind {
+        PublicKey::Ed25519 => bytes.len() == 32,
+        PublicKey::EcdsaP256Sha256 => bytes.len() == POINT_BYTES && bytes.starts_with(&[4]),
+        PublicKey::RsaSha256 => false,
+    };
+    if bare {
+        return Ok(bytes.to_vec());
+    }
+    let (id, other) = match kind {
+        PublicKey::Ed25519 => (ID_ED25519, "it is not an Ed25519 public key"),
+        PublicKey::EcdsaP256Sha256 => (ID_EC_PUBLIC_KEY, "it is not a P-256 public key"),
+        PublicKey::RsaSha256 => (ID_RSA, "it is not an RSA public key of 2048 bits or more"),
+    };
+    let info = SubjectPublicKeyInfoRef::try_from(bytes).map_err(|_| other)?;
+    let key = info.subject_public_key.as_bytes().ok_or(other)?;
+    let fits = match kind {
+        PublicKey::Ed25519 => key.len() == 32,
+        PublicKey::EcdsaP256Sha256 => key.len() == POINT_BYTES,
+        PublicKey::RsaSha256 => key.len() > 2048 / 8,
+    };
+    if info.algorithm.oid == id && fits { Ok(key.to_vec()) } else { Err(other) }
+}
+
+/// Signs with a private key (PKCS#8 in PEM), which only the sender has.
+pub(super) fn sign(
+    kind: PublicKey,
+    private_key: &str,
+    message: &[&[u8]],
+) -> Result<Vec<u8>, &'static str> {
+    const REFUSED: &str = "it is not a private key of this algorithm in PEM (`BEGIN PRIVATE KEY`)";
+    let key = PrivatePkcs8KeyDer::from_pem_slice(private_key.as_bytes()).map_err(|_| REFUSED)?;
+    let key = key.secret_pkcs8_der();
+    let (message, random) = (message.concat(), SystemRandom::new());
+    Ok(match kind {
+        PublicKey::Ed25519 => Ed25519KeyPair::from_pkcs8_maybe_unchecked(key)
+            .map_err(|_| REFUSED)?
+            .sign(&message)
+            .as_ref()
+            .to_vec(),
+        PublicKey::EcdsaP256Sha256 => {
+            let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, key, &random);
+            let signature = pair.map_err(|_| REFUSED)?.sign(&random, &message);
+            signature.map_err(|_| REFUSED)?.as_ref().to_vec()
+        }
+        PublicKey::RsaSha256 => {
+            let pair = RsaKeyPair::from_pkcs8(key).map_err(|_| REFUSED)?;
+            let mut signature = vec![0; pair.public().modulus_len()];
+            pair.sign(&RSA_PKCS1_SHA256, &random, &message, &mut signature).map_err(|_| REFUSED)?;
+            signature
+        }
+    })
+}

@@ -1,0 +1,153 @@
+//! Digests, schemes of several, places in the body, and lists without tags.
+
+use super::*;
+
+const NOW: i64 = 1_700_000_000;
+
+fn verdict(scheme: &Scheme, received: Received) -> Verdict {
+    let now = Timestamp::from_second(NOW).unwrap();
+    verify(scheme, received, &vault(&["hush"]), None, now).map(drop)
+}
+
+fn hex_mac(message: &str) -> String {
+    hex::encode(crate::verify::algorithm::mac(Hash::Sha256, b"hush", &[message.as_bytes()]))
+}
+
+/// `printf 'hush{}' | sha256sum`
+const DIGEST: &str = "5178f5203c3826aaa016dd6d3a27d037b55afc6be7d8af2f185a4fb51bb93c32";
+
+#[test]
+fn a_digest_has_the_secret_in_its_text() {
+    let scheme = Scheme::Signing(Signing {
+        algorithm: Algorithm::Digest(Hash::Sha256),
+        signed: vec![Part::Secret, Part::Body],
+        ..plain(&["hush"])
+    });
+    let of = |text: &str| bare(&[("x-signature", text)], &[], "{}");
+    assert_eq!(verdict(&scheme, of(DIGEST)), Ok(()));
+    // Of the body alone.
+    let bare_digest = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
+    assert_eq!(verdict(&scheme, of(bare_digest)), Err(Rejection::WrongSignature));
+    assert_eq!(verdict(&scheme, bare(&[], &[], "{}")), Err(Rejection::MissingSignature));
+}
+
+#[test]
+fn of_all_each_must_verify() {
+    let token = Scheme::Token(Token {
+        at: TokenAt::Header("x-token".to_owned()),
+        secrets: vec![secret("hush")],
+    });
+    let scheme = Scheme::AllOf(vec![Scheme::Signing(plain(&["hush"])), token]);
+    let mac = hex_mac("{}");
+    let check = |headers: &[(&str, &str)], expected: Verdict| {
+        assert_eq!(verdict(&scheme, bare(headers, &[], "{}")), expected, "{headers:?}");
+    };
+    check(&[("x-signature", &mac), ("x-token", "hush")], Ok(()));
+    check(&[("x-signature", &mac)], Err(Rejection::MissingToken));
+    check(&[("x-token", "hush")], Err(Rejection::MissingSignature));
+    check(&[("x-signature", &mac), ("x-token", "hash")], Err(Rejection::WrongToken));
+    check(&[("x-signature", &hex_mac("")), ("x-token", "hush")], Err(Rejection::WrongSignature));
+}
+
+#[test]
+fn signature_time_and_text_may_stand_in_the_body() {
+    let json = |path: &str| Selector::Json(path.to_owned());
+    let at = |unit| Some(TimestampAt { selector: json("$.sig.time"), unit });
+    let inside = Scheme::Signing(Signing {
+        signature: Signature {
+            at: json("$.sig.mac"),
+            encoding: SignatureEncoding::Hex,
+            syntax: SignatureSyntax::Prefix(String::new()),
+        },
+        timestamp: at(TimeUnit::UnixSeconds),
+        ..timed(plain(&["hush"]), vec![Part::Timestamp, Part::At(json("$.sig.token"))])
+    });
+    let body = |time: &str, mac: &str| {
+        bare(&[], &[], &format!(r#"{{"sig":{{"time":{time},"token":"t1","mac":"{mac}"}}}}"#))
+    };
+    let mac = hex_mac("1700000000t1");
+    assert_eq!(verdict(&inside, body("1700000000", &mac)), Ok(()));
+    assert_eq!(verdict(&inside, body("\"1700000000\"", &mac)), Ok(()));
+    assert_eq!(verdict(&inside, body("1700000001", &mac)), Err(Rejection::WrongSignature));
+    assert_eq!(verdict(&inside, body("null", &mac)), Err(Rejection::MissingTimestamp));
+    assert_eq!(verdict(&inside, bare(&[], &[], "{")), Err(Rejection::MissingSignature));
+    let old = hex_mac("1600000000t1");
+    assert_eq!(verdict(&inside, body("1600000000", &old)), Err(Rejection::StaleTimestamp));
+
+    let form = Scheme::Signing(Signing {
+        signature: Signature {
+            at: Selector::Form("mac".to_owned()),
+            encoding: SignatureEncoding::Hex,
+            syntax: SignatureSyntax::Prefix(String::new()),
+        },
+        signed: vec![Part::At(Selector::Form("a".to_owned()))],
+        ..plain(&["hush"])
+    });
+    let mac = hex_mac("b c");
+    assert_eq!(verdict(&form, bare(&[], &[], &format!("a=b+c&mac={mac}"))), Ok(()));
+    let twice = bare(&[], &[], &format!("a=b+c&a=d&mac={mac}"));
+    assert_eq!(verdict(&form, twice), Err(Rejection::MalformedSignature));
+    let token =
+        Scheme::Token(Token { at: TokenAt::Form("t".to_owned()), secrets: vec![secret("hush")] });
+    assert_eq!(verdict(&token, bare(&[], &[], "a=1&t=hush")), Ok(()));
+    assert_eq!(verdict(&token, bare(&[], &[], "t=hash")), Err(Rejection::WrongToken));
+    assert_eq!(verdict(&token, bare(&[], &[], "t=hush&t=hash")), Err(Rejection::MalformedToken));
+}
+
+#[test]
+fn lists_without_tags_and_times_in_front() {
+    let with = |syntax: SignatureSyntax, signed: Vec<Part>| {
+        let signature = Signature { syntax, ..plain(&[]).signature };
+        Signing { signature, signed, ..plain(&["hush"]) }
+    };
+    let list = SignatureSyntax::List { separator: ',', prefix: String::new() };
+    let list = Scheme::Signing(with(list, vec![Part::Body]));
+    let (right, wrong) = (hex_mac("{}"), "0".repeat(64));
+    let check = |scheme: &Scheme, value: &str, expected: Verdict| {
+        let received = bare(&[("x-signature", value)], &[], "{}");
+        assert_eq!(verdict(scheme, received), expected, "{value}");
+    };
+    check(&list, &right, Ok(()));
+    check(&list, &format!("{wrong}, {right}"), Ok(()));
+    check(&list, &format!("{wrong},{wrong}"), Err(Rejection::WrongSignature));
+    check(&list, ",", Err(Rejection::MalformedSignature));
+    let two = bare(&[("x-signature", &wrong), ("x-signature", &right)], &[], "{}");
+    assert_eq!(verdict(&list, two), Ok(()));
+
+    let positional = with(
+        SignatureSyntax::Positional { separator: ',' },
+        vec![Part::Timestamp, Part::Literal(".".to_owned()), Part::Body],
+    );
+    let positional =
+        Scheme::Signing(Signing { tolerance: Some(Duration::from_secs(300)), ..positional });
+    let right = hex_mac("1700000000.{}");
+    check(&positional, &format!("1700000000,{right}"), Ok(()));
+    check(&positional, &format!("1700000000,{wrong},{right}"), Ok(()));
+    check(&positional, &format!("{right},1700000000"), Err(Rejection::MalformedTimestamp));
+    check(&positional, "1700000000", Err(Rejection::MalformedSignature));
+    let old = hex_mac("1600000000.{}");
+    check(&positional, &format!("1600000000,{old}"), Err(Rejection::StaleTimestamp));
+}
+
+#[test]
+fn lower_case_and_the_alphabet_for_urls() {
+    let lower = Scheme::Signing(Signing {
+        signed: vec![Part::Lower(Selector::Query("id".to_owned()))],
+        ..plain(&["hush"])
+    });
+    let received = bare(&[("x-signature", &hex_mac("abc"))], &[("id", "AbC")], "");
+    assert_eq!(verdict(&lower, received), Ok(()));
+
+    let mac = crate::verify::algorithm::mac(Hash::Sha256, b"hush", &[b"{4}"]);
+    let text = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, &mac);
+    let signature = Signature { encoding: SignatureEncoding::Base64Url, ..plain(&[]).signature };
+    let url_safe = Scheme::Signing(Signing { signature, ..plain(&["hush"]) });
+    for text in [text.clone(), format!("{text}=")] {
+        let received = bare(&[("x-signature", &text)], &[], "{4}");
+        assert_eq!(verdict(&url_safe, received), Ok(()));
+    }
+    let standard = text.replace('-', "+").replace('_', "/");
+    assert_ne!(standard, text, "the test needs a signature with a character that differs");
+    let received = bare(&[("x-signature", &standard)], &[], "{4}");
+    assert_eq!(verdict(&url_safe, received), Err(Rejection::MalformedSignature));
+}
