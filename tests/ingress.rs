@@ -86,6 +86,7 @@ fn source(name: &str, path: &str) -> Source {
         body: None,
         max_body_bytes: MAX_BODY,
         respond: Respond { status: StatusCode::OK, headers: HeaderMap::new(), body: Bytes::new() },
+        handshakes: Vec::new(),
         on_malformed: OnMalformed::Review,
         retain: Duration::from_secs(60),
         dedupe: Duration::from_secs(3600),

@@ -891,3 +891,66 @@ async fn limits_hold() {
     slow.read_to_string(&mut answer).await.expect("an answer");
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
 }
+
+/// Challenges of providers are answered, and nothing of them is stored.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn challenges_are_answered_and_are_no_events() {
+    let route = |name: &str, provider: &str| {
+        let text = format!(
+            "route: {name}\nsource:\n  path: /{name}\n  verify: {{ provider: {provider}, secret: {{ literal: hush }} }}\n{TELL}\n"
+        );
+        (format!("routes/{name}.yaml"), text)
+    };
+    let own = "route: own\nsource:\n  path: /own\n  verify: { token: { header: X-Token }, secret: { literal: hush } }\n  event: { id: $.id }\n  handshake:\n    - when: { method: OPTIONS, header: { WebHook-Request-Origin: true } }\n      verify: false\n      respond: { status: 204, headers: { WebHook-Allowed-Origin: \"{header.WebHook-Request-Origin}\" } }\n    - when: { method: GET }\n";
+    let files = [
+        route("slack", "slack"),
+        route("x", "x-twitter"),
+        ("routes/own.yaml".to_owned(), format!("{own}{TELL}\n")),
+    ];
+    let rig = rig("", &borrowed(&files), &[]).await;
+
+    let body = r#"{"type":"url_verification","challenge":"3eZbrw1aB"}"#;
+    let now = jiff::Timestamp::now().as_second().to_string();
+    let mac = |text: String| {
+        use hmac::{Hmac, KeyInit, Mac};
+        let mut mac = Hmac::<sha2::Sha256>::new_from_slice(b"hush").expect("any length");
+        mac.update(text.as_bytes());
+        mac.finalize().into_bytes()
+    };
+    let signature = format!("v0={}", hex::encode(mac(format!("v0:{now}:{body}"))));
+    let headers = [("x-slack-signature", &*signature), ("x-slack-request-timestamp", &*now)];
+    let answer = rig.request(Method::POST, "/slack", &headers, body).await;
+    assert_eq!((answer.status, &*answer.body), (200, "3eZbrw1aB"));
+    assert_eq!(answer.headers["x-content-type-options"], "nosniff");
+    let answer = rig.request(Method::POST, "/slack", &headers[1..], body).await;
+    assert_eq!((answer.status, &*answer.body), (401, ""));
+
+    let answer = rig.request(Method::GET, "/x?crc_token=abc", &[], "").await;
+    let token =
+        base64::Engine::encode(&base64::engine::general_purpose::STANDARD, mac("abc".into()));
+    let expected = json!({ "response_token": format!("sha256={token}") }).to_string();
+    assert_eq!((answer.status, answer.body), (200, expected));
+    let refused = rig.request(Method::GET, "/x", &[], "").await;
+    assert_eq!(
+        (refused.status, refused.headers["allow"].to_str().expect("text")),
+        (405, "POST, GET")
+    );
+    let long = format!("/x?crc_token={}", "a".repeat(5000));
+    assert_eq!(rig.request(Method::GET, &long, &[], "").await.status, 400);
+
+    let origin = [("webhook-request-origin", "events.example")];
+    let answer = rig.request(Method::OPTIONS, "/own", &origin, "").await;
+    assert_eq!(
+        (answer.status, &answer.headers["webhook-allowed-origin"]),
+        (204, &"events.example".parse().expect("a value"))
+    );
+    assert_eq!(rig.request(Method::OPTIONS, "/own", &[], "").await.status, 405);
+    assert_eq!(rig.request(Method::GET, "/own", &[], "").await.status, 401);
+    assert_eq!(rig.request(Method::GET, "/own", &[("x-token", "hush")], "").await.status, 200);
+    assert_eq!(rig.request(Method::PUT, "/own", &[], "").await.status, 405);
+
+    assert!(rig.list("").await.is_empty());
+    let answer = rig.request(Method::POST, "/own", &[("x-token", "hush")], "{\"id\":\"e1\"}").await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(rig.list("").await.len(), 1);
+}

@@ -36,6 +36,8 @@ const ONLY: &[(&str, &[&str])] = &[
 /// `disallowed_methods`.
 const KNOWN_IN: &[(&str, &[&str])] = &[
     ("minijinja::", &["template"]),
+    ("ring::signature", &["verify"]),
+    ("spki::", &["verify"]),
     ("jsonpath_rust::", &["extract"]),
     ("granit_parser::", &["syntax"]),
     ("annotate_snippets::", &["diag"]),

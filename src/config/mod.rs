@@ -29,6 +29,7 @@ use crate::secret::{SecretRef, SecretValue, Vault};
 use crate::template::body::BodyTemplate;
 use crate::template::url::UrlTemplate;
 use crate::template::{Condition, Template};
+use crate::verify::handshake::Handshake;
 use crate::verify::scheme::{Scheme, Strength};
 
 /// Everything that one load made, immutable.
@@ -172,12 +173,28 @@ pub struct Source {
     pub body: Option<crate::envelope::BodyKind>,
     pub max_body_bytes: usize,
     pub respond: Respond,
+    /// Challenges that are answered and are no events; the first that fits.
+    pub handshakes: Vec<Handshake>,
     pub on_malformed: OnMalformed,
     /// How long finished events are kept.
     pub retain: Duration,
     /// How long ids are remembered; at least `retain`.
     pub dedupe: Duration,
     pub public_url: Option<Url>,
+}
+
+impl Source {
+    /// The methods of events, and after them those of handshakes alone.
+    pub fn all_methods(&self) -> impl Iterator<Item = &Method> {
+        let of_handshakes =
+            self.handshakes.iter().filter_map(|handshake| handshake.method.as_ref());
+        let others = of_handshakes.filter(|method| !self.methods.contains(method));
+        self.methods.iter().chain(others)
+    }
+
+    pub fn takes(&self, method: &Method) -> bool {
+        self.all_methods().any(|taken| taken == method)
+    }
 }
 
 #[derive(Debug)]

@@ -7,8 +7,20 @@ macro_rules! embedded {
 }
 
 /// The built-in presets: (name, YAML), by name.
-pub const BUILT_IN: &[(&str, &str)] =
-    embedded!["github", "gitlab", "shopify", "slack", "standard-webhooks", "stripe", "svix"];
+pub const BUILT_IN: &[(&str, &str)] = embedded![
+    "discord",
+    "github",
+    "gitlab",
+    "nylas",
+    "shopify",
+    "slack",
+    "standard-webhooks",
+    "stripe",
+    "svix",
+    "twitch",
+    "x-twitter",
+    "zoom",
+];
 
 #[cfg(test)]
 mod tests {

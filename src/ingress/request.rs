@@ -22,6 +22,8 @@ use crate::config::{Limits, Live, Source};
 use crate::name::{RouteName, SourceName, Uid};
 use crate::store::{Acceptance, StoreError};
 use crate::telemetry::log;
+use crate::verify::handshake;
+use crate::verify::scheme::Rejection;
 use crate::verify::{Received, verify};
 use crate::world::clock::Clock;
 
@@ -61,6 +63,14 @@ impl Refusal {
         self.detail = detail;
         self
     }
+}
+
+/// What a request was that went through.
+enum Outcome {
+    /// It, or the one that it repeats, is durable.
+    Event,
+    /// Nothing is to be stored.
+    Challenge(handshake::Answer),
 }
 
 impl Front {
@@ -112,20 +122,32 @@ impl Front {
             refusal.unread = has_body;
             return self.refuse(None, refusal);
         };
-        if !source.methods.contains(request.method()) {
+        if !source.takes(request.method()) {
             let mut refusal = Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed");
             refusal.unread = has_body;
             let mut answer = self.refuse(Some(&source.name), refusal);
-            let names: Vec<&str> = source.methods.iter().map(http::Method::as_str).collect();
-            if let Ok(allowed) = HeaderValue::from_str(&names.join(", ")) {
-                answer.headers_mut().insert(ALLOW, allowed);
-            }
+            allow(source, &mut answer);
             return answer;
         }
         self.deps.metrics.received(&source.name);
         match self.receive(&table, source, parts, request).await {
-            Ok(()) => respond(source),
-            Err(refusal) => self.refuse(Some(&source.name), refusal),
+            Ok(Outcome::Event) => respond(source),
+            Ok(Outcome::Challenge(answer)) => {
+                self.deps.metrics.handshake(&source.name);
+                log::handshake(&source.name);
+                let mut response = Answer::new(Full::new(answer.body));
+                *response.status_mut() = answer.status;
+                *response.headers_mut() = answer.headers;
+                response
+            }
+            Err(refusal) => {
+                let is_method = refusal.status == StatusCode::METHOD_NOT_ALLOWED;
+                let mut answer = self.refuse(Some(&source.name), refusal);
+                if is_method {
+                    allow(source, &mut answer);
+                }
+                answer
+            }
         }
     }
 
@@ -136,7 +158,7 @@ impl Front {
         source: &Source,
         path: Vec<(String, String)>,
         request: Request<Incoming>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Outcome, Refusal> {
         let started = self.clock().monotonic();
         let server = &table.live.set.server;
         let (parts, body) = request.into_parts();
@@ -165,8 +187,23 @@ impl Front {
             received_at: now,
         };
         let vault = &table.live.resolved.vault;
-        let verified = verify(&source.verify.scheme, received, vault, public_url.as_ref(), now)
-            .map_err(|rejection| Refusal::new(StatusCode::UNAUTHORIZED, rejection.as_str()))?;
+        let scheme = &source.verify.scheme;
+        let challenge = source.handshakes.iter().find(|handshake| handshake.fits(&received));
+        if let Some(handshake) = challenge {
+            let answer = handshake.answer(&received, scheme, vault);
+            if handshake.verify {
+                verify(scheme, received, vault, public_url.as_ref(), now).map_err(unproved)?;
+            }
+            return answer.map(Outcome::Challenge).map_err(|why| {
+                Refusal::new(StatusCode::BAD_REQUEST, "malformed_handshake")
+                    .because(format!("{why:?}"))
+            });
+        }
+        if !source.methods.contains(&received.method) {
+            return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"));
+        }
+        let verified =
+            verify(scheme, received, vault, public_url.as_ref(), now).map_err(unproved)?;
 
         let uid = Uid(self.deps.world.random.uuid_v7(now));
         let event =
@@ -204,7 +241,7 @@ impl Front {
             }
         }
         metrics.ack_latency(self.clock().monotonic().saturating_sub(started));
-        Ok(())
+        Ok(Outcome::Event)
     }
 
     /// The table of the configuration that runs now. Two requests that see a new one first may both compile it.
@@ -239,6 +276,17 @@ fn respond(source: &Source) -> Answer {
     *answer.status_mut() = source.respond.status;
     *answer.headers_mut() = source.respond.headers.clone();
     answer
+}
+
+fn allow(source: &Source, answer: &mut Answer) {
+    let names: Vec<&str> = source.all_methods().map(http::Method::as_str).collect();
+    if let Ok(allowed) = HeaderValue::from_str(&names.join(", ")) {
+        answer.headers_mut().insert(ALLOW, allowed);
+    }
+}
+
+fn unproved(rejection: Rejection) -> Refusal {
+    Refusal::new(StatusCode::UNAUTHORIZED, rejection.as_str())
 }
 
 fn no_body(fault: Fault) -> Refusal {

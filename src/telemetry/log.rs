@@ -84,6 +84,11 @@ pub fn duplicate(envelope: &Envelope) {
     received(envelope, "", "", "duplicate");
 }
 
+/// A provider's challenge was answered.
+pub fn handshake(source: &SourceName) {
+    tracing::info!(source = &*field(source.as_str()), result = "handshake", "challenge answered");
+}
+
 fn received(envelope: &Envelope, route: &str, status: &'static str, result: &'static str) {
     tracing::info!(
         eventId = &*field(envelope.event_id.as_str()),

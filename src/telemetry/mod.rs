@@ -28,6 +28,7 @@ pub struct Metrics {
     registry: Registry,
     received: Family<Source, Counter>,
     duplicates: Family<Source, Counter>,
+    handshakes: Family<Source, Counter>,
     conflicts: Family<Source, Counter>,
     accepted: Family<Source, Counter>,
     rejected: Family<Refused, Counter>,
@@ -133,6 +134,7 @@ impl Metrics {
             registry: Registry::with_prefix("router"),
             received: Family::default(),
             duplicates: Family::default(),
+            handshakes: Family::default(),
             conflicts: Family::default(),
             accepted: Family::default(),
             rejected: Family::default(),
@@ -162,6 +164,7 @@ impl Metrics {
         add("events_received", "Verified events received, resent ones too", &self.received);
         add("events_accepted", "New events made durable", &self.accepted);
         add("events_duplicate", "Events that were known already", &self.duplicates);
+        add("handshakes", "Challenges of providers that were answered", &self.handshakes);
         add("events_conflict", "Known event ids that came with another body", &self.conflicts);
         let rejected = "Requests refused before anything was stored; source is empty where the path is unknown";
         registry.register("requests_rejected", rejected, self.rejected.clone());
@@ -204,6 +207,10 @@ impl Metrics {
 
     pub fn duplicate(&self, source: &SourceName) {
         self.duplicates.get_or_create(&Source::of(source)).inc();
+    }
+
+    pub fn handshake(&self, source: &SourceName) {
+        self.handshakes.get_or_create(&Source::of(source)).inc();
     }
 
     pub fn conflict(&self, source: &SourceName) {

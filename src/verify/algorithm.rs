@@ -122,7 +122,8 @@ pub(super) fn public_key(kind: PublicKey, bytes: &[u8]) -> Result<Vec<u8>, &'sta
     if info.algorithm.oid == id && fits { Ok(key.to_vec()) } else { Err(other) }
 }
 
-/// Signs with a private key (PKCS#8 in PEM), which only the sender has.
+/// Signs with a private key (PKCS#8 in PEM), which only the sender has. ECDSA needs randomness, and ring takes none from
+/// outside: of these signatures no test may expect the bytes.
 pub(super) fn sign(
     kind: PublicKey,
     private_key: &str,

@@ -1,6 +1,7 @@
 //! Did the sender prove itself? Pure: the time is an argument, secrets come from the vault, nothing is fetched.
 
 mod algorithm;
+pub mod handshake;
 pub mod scheme;
 pub mod sign;
 mod signature;

@@ -1,5 +1,6 @@
 //! What every scheme takes and refuses, on vectors that others made (`tests/vectors`).
 
+mod handshakes;
 mod public_keys;
 mod syntaxes;
 

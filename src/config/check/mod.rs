@@ -9,6 +9,7 @@ mod call;
 mod context;
 mod destination;
 mod extraction;
+mod handshake;
 mod key;
 mod needs;
 mod provider;

@@ -308,7 +308,7 @@ impl Checker {
 
 const SIGNED_NAMES: &str = "`{body} {timestamp} {id} {method} {url} {path} {query.N} {header.N} {form.N} {json:$.p} {sig.K}`, in a `digest` `{secret}`, and `{query.N|lower}`";
 
-enum Unknown {
+pub(super) enum Unknown {
     Later,
     Name,
 }
@@ -334,7 +334,7 @@ fn part(name: &str) -> Result<Part, Unknown> {
     })
 }
 
-fn place(name: &str) -> Result<Selector, Unknown> {
+pub(super) fn place(name: &str) -> Result<Selector, Unknown> {
     if let Some(path) = name.strip_prefix("json:") {
         return match plain_members(path) {
             Some(_) => Ok(Selector::Json(path.to_owned())),

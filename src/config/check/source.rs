@@ -200,6 +200,8 @@ impl Checker {
         let preset = preset.as_deref();
         let event = self.event_rules(node, preset, parts);
         let respond = self.respond(layered(node, preset, "respond"));
+        let scheme = verification.as_ref().map(|it| &it.scheme);
+        let handshakes = self.handshakes(layered(node, preset, "handshake"), scheme);
         let public_url = match node.get("public_url") {
             Some(url) => self.url(url),
             None => None,
@@ -267,6 +269,7 @@ impl Checker {
             body,
             max_body_bytes,
             respond: respond?,
+            handshakes: handshakes?,
             on_malformed,
             retain,
             // What is stored is known.

@@ -2,6 +2,7 @@
 //! the reference; a key that is not in a table does not exist.
 
 pub mod check;
+mod handshake;
 pub mod provider;
 pub mod route;
 pub mod server;

@@ -1,5 +1,6 @@
 //! A provider preset: how a provider signs and where it puts id, type and time.
 
+use super::handshake::HANDSHAKE;
 use super::source::{BODY, EVENT, MAX_BODY, RESPOND};
 use super::verify::{SCHEME, STRENGTH};
 use super::{DASHED, Mapping, Shape, key, later, word};
@@ -40,7 +41,7 @@ pub static PROVIDER: Mapping = Mapping {
         )
         .default("[POST]"),
         later("config"),
-        later("handshake"),
+        HANDSHAKE,
         later("split"),
         later("allow_ips"),
     ],

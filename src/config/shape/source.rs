@@ -1,5 +1,6 @@
 //! A source: one ingress path, its verification, and how an event's id, type and time are found. Extractions too.
 
+use super::handshake::HANDSHAKE;
 use super::verify::VERIFY;
 use super::{DASHED, Key, Mapping, Names, Shape, key, later, later_word, word};
 
@@ -130,7 +131,8 @@ pub static RESPOND: Mapping = Mapping {
     one_of: &[],
 };
 
-static RESPOND_HEADERS: Names = Names { what: "a header", pattern: "", value: Shape::Text };
+pub(super) static RESPOND_HEADERS: Names =
+    Names { what: "a header", pattern: "", value: Shape::Text };
 
 pub const BODY: Shape = Shape::Any(&[
     Shape::Word(&[
@@ -164,7 +166,7 @@ macro_rules! source_keys {
         later("allow_ips"),
         later("rate_limit"),
         later("reconcile"),
-        later("handshake"),
+        HANDSHAKE,
         later("split"),
     ] };
 }

@@ -1,0 +1,66 @@
+//! `handshake`: challenges and their answers.
+
+use super::source::RESPOND_HEADERS;
+use super::{Key, Mapping, Names, Shape, key, later, word};
+
+pub(super) const HANDSHAKE: Key = key(
+    "handshake",
+    Shape::Many(&ONE),
+    "Challenges that are answered and are no events; of several the first that fits.",
+);
+
+static ONE: Shape = Shape::Mapping(&CHALLENGE);
+
+static CHALLENGE: Mapping = Mapping {
+    name: "a handshake",
+    keys: &[
+        key("when", Shape::Mapping(&WHEN), "What makes a request this challenge: all of it.")
+            .required(),
+        key("verify", Shape::Bool, "The sender must prove itself first.").default("true"),
+        key("respond", Shape::Mapping(&ANSWER), "The answer.").default("200, empty"),
+        later("confirm"),
+        later("capture_secret"),
+    ],
+    one_of: &[],
+};
+
+static WHEN: Mapping = Mapping {
+    name: "`when` of a handshake",
+    keys: &[
+        key(
+            "method",
+            Shape::Word(&[
+                word("GET", ""),
+                word("POST", ""),
+                word("HEAD", ""),
+                word("OPTIONS", ""),
+            ]),
+            "Its method; the source takes it for this alone.",
+        ),
+        key("header", Shape::Names(&EXPECTED), "Headers, by name."),
+        key("query", Shape::Names(&EXPECTED), "Query parameters, by name."),
+        key("json", Shape::Names(&EXPECTED), "Values of the JSON body, by paths such as `$.type`."),
+    ],
+    one_of: &[],
+};
+
+/// `true` there, `false` not there, anything else equal.
+static EXPECTED: Names = Names { what: "a place", pattern: "", value: Shape::Scalar };
+
+static ANSWER: Mapping = Mapping {
+    name: "`respond` of a handshake",
+    keys: &[
+        key("status", Shape::Count(200, 299), "The status code.").default("200"),
+        key(
+            "headers",
+            Shape::Names(&RESPOND_HEADERS),
+            "Headers; their values may take up `{query.N} {header.N} {json:$.p}`.",
+        ),
+        key(
+            "body",
+            Shape::Any(&[Shape::Text, Shape::Json]),
+            "Text, or anything else as JSON; its texts may take up `{query.N} {header.N} {json:$.p}`, and their HMAC by the source's secret: `{json:$.p|hmac:sha256:hex}`.",
+        ),
+    ],
+    one_of: &[],
+};
