@@ -41,7 +41,6 @@ pub static PROVIDER: Mapping = Mapping {
         .default("[POST]"),
         later("config"),
         later("handshake"),
-        later("split"),
         later("allow_ips"),
     ],
     one_of: &[],
