@@ -63,6 +63,7 @@ fn live(routes: Vec<Route>, tokens: &[(&str, Role)]) -> Live {
         limits: Limits {
             connections: 10,
             backlog: 10,
+            split: 10_000,
             header_timeout: Duration::from_secs(5),
             body_timeout: Duration::from_secs(5),
             min_free_disk_bytes: 0,

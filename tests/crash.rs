@@ -242,3 +242,41 @@ async fn a_second_signal_ends_a_slow_stop_at_once() {
     assert_eq!(ships.len(), 2);
     assert_eq!(ships[0].key(), ships[1].key());
 }
+
+/// One 2xx stands for all events of a POST: a kill right behind it loses none of them, and a resend brings none twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_split_post_a_kill_after_its_2xx_loses_no_event() {
+    const EVENTS: usize = 150;
+    const SPLIT: &str = r#"
+route: batches
+source:
+  path: /hooks/batches
+  verify: { provider: stripe, secret: { env: STRIPE_SECRET } }
+  event: { split: "$.events[*]" }
+steps:
+  - name: ship
+    call: { to: shop, post: /ship, json: { order: "{{ payload.id }}" } }
+retry: { first: 20ms, max: 200ms }
+"#;
+    let downstream = Downstream::start(Arc::new(SystemClock::start())).await.expect("a port");
+    downstream.always(Method::POST, "/ship", |_| Reply::json(201, &json!({ "id": "shp" })));
+    let folder = folder(&downstream, "");
+    folder.write("routes/batches.yaml", SPLIT);
+    let ids: Vec<String> = (0..EVENTS).map(|number| format!("part_{number}")).collect();
+    let events: Vec<Json> = ids.iter().map(|id| json!({ "id": id, "type": "paid" })).collect();
+    let batch = Notification::new(SECRET, json!({ "events": events }).to_string());
+
+    let router = Router::start(&folder, ENV);
+    let url = router.url("/hooks/batches");
+    assert_eq!(batch.send(&client(), &url).await.ok(), Some(200));
+    router.kill();
+
+    let router = Router::start(&folder, ENV);
+    assert_eq!(batch.send(&client(), &router.url("/hooks/batches")).await.ok(), Some(200));
+    for id in &ids {
+        let event = router.event_when(id, "succeeded").await;
+        assert_eq!(event["duplicates"], 1, "{event:#}");
+    }
+    let metrics = router.metrics().await;
+    assert!(metrics.contains(&format!("router_events_stored {EVENTS}\n")), "{metrics}");
+}

@@ -19,13 +19,14 @@ use router::config::{
     Resolved, Respond, Route, RouteSet, Server, Source, Verification,
 };
 use router::envelope::OnConflict;
+use router::extract::jsonpath::JsonPath;
 use router::extract::{Extraction, From};
 use router::ingress::{Ingress, serve};
 use router::name::{RevisionHash, RouteName, SourceName};
 use router::secret::{SecretRef, SecretValue, Vault};
 use router::store::memory::MemoryStore;
 use router::store::{Budget, EventView, Query, Store};
-use router::telemetry::Metrics;
+use router::telemetry::{Backlog, Metrics};
 use router::verify::scheme::{
     Algorithm, Hash, Part, Scheme, SecretEncoding, Selector, Signature, SignatureEncoding,
     SignatureSyntax, Signing, Strength,
@@ -80,6 +81,7 @@ fn source(name: &str, path: &str) -> Source {
             same_as: Vec::new(),
             volatile: Vec::new(),
             on_conflict: OnConflict::Review,
+            split: None,
             type_: None,
             occurred_at: None,
         },
@@ -144,6 +146,7 @@ fn limits() -> Limits {
     Limits {
         connections: 256,
         backlog: 1_000_000,
+        split: 10_000,
         header_timeout: PATIENCE,
         body_timeout: PATIENCE,
         min_free_disk_bytes: 0,
@@ -156,6 +159,7 @@ struct Running {
     store: Arc<MemoryStore>,
     live: watch::Sender<Arc<Live>>,
     stop: watch::Sender<bool>,
+    metrics: Arc<Metrics>,
     ended: tokio::task::JoinHandle<()>,
 }
 
@@ -171,14 +175,15 @@ impl Running {
         let address = listener.local_addr().unwrap();
         let (live, live_seen) = watch::channel(live(sources, limits));
         let (stop, stop_seen) = watch::channel(false);
+        let metrics = Arc::new(Metrics::new());
         let deps = Ingress {
             world: world.clone(),
             store: store.clone(),
             live: live_seen,
-            metrics: Arc::new(Metrics::new()),
+            metrics: metrics.clone(),
         };
         let ended = tokio::spawn(serve(listener, deps, stop_seen));
-        Self { world, address, store, live, stop, ended }
+        Self { world, address, store, live, stop, metrics, ended }
     }
 
     /// One source `store` at `/hooks/store`, patient limits.
@@ -212,6 +217,23 @@ impl Running {
 
     async fn events(&self) -> u64 {
         self.store.summary().await.events
+    }
+
+    /// All events, in the order of acceptance.
+    async fn all(&self) -> Vec<EventView> {
+        let budget = Budget { rows_max: 100, examined_max: 1000 };
+        let page = self.store.list(Query::default(), None, budget).await.unwrap();
+        let mut events = Vec::new();
+        for row in page.events {
+            events.push(self.store.event(row.uid).await.unwrap().unwrap());
+        }
+        // The list has the newest first.
+        events.reverse();
+        events
+    }
+
+    fn counted(&self, line: &str) -> bool {
+        self.metrics.encode(Backlog::default()).lines().any(|have| have == line)
     }
 
     /// The one event of the store.
@@ -632,4 +654,132 @@ fn no_bytes_make_it_fall_or_hang() {
     });
     let answer = runtime.block_on(router.exchange(&signed_post("/hooks/a", BODY)));
     assert_eq!(status(&answer), 200);
+}
+
+/// A source whose events are the hits of `$.events[*]`, with the id `$.id` where there is one.
+fn splitting() -> Source {
+    let path = |text: &str| JsonPath::parse(text).unwrap().0;
+    let mut source = source("store", "/hooks/store");
+    source.event.id = vec![IdRule::Extract(Extraction::plain(From::Path(path("$.id"))))];
+    source.event.split = Some(path("$.events[*]"));
+    source.body = Some(router::envelope::BodyKind::Json);
+    source
+}
+
+/// The bodies of events with how often they came again.
+fn bodies(events: &[EventView]) -> Vec<(&str, u64)> {
+    let body = |event| std::str::from_utf8(event).unwrap();
+    events.iter().map(|event| (body(&event.envelope.body), event.duplicates)).collect()
+}
+
+#[tokio::test]
+async fn the_elements_of_a_post_are_events_of_their_own() {
+    let router = Running::start(vec![splitting()], limits()).await;
+    let post = |body: &str| signed_post("/hooks/store", body.as_bytes());
+    let three = r#"{"of":"shop","events":[{"id":"a", "n":1.50},{"id":"b"} , {"id":"c","n":[ ]}]}"#;
+    assert_eq!(router.status(&post(three)).await, 200);
+    let events = router.all().await;
+    let elements = [r#"{"id":"a", "n":1.50}"#, r#"{"id":"b"}"#, r#"{"id":"c","n":[ ]}"#];
+    assert_eq!(bodies(&events), elements.map(|body| (body, 0)));
+    let ids: Vec<&str> = events.iter().map(|event| event.envelope.event_id.as_str()).collect();
+    assert_eq!(ids, ["a", "b", "c"]);
+    assert!(events.iter().all(|event| event.deliveries.len() == 1));
+    // They came together, and that can be seen.
+    assert!(
+        events.iter().all(|it| it.envelope.correlation_id == events[0].envelope.correlation_id)
+    );
+
+    assert_eq!(router.status(&post(three)).await, 200);
+    assert_eq!(bodies(&router.all().await), elements.map(|body| (body, 1)));
+    // Some are known, some are new, and an element is the same in whatever company it comes.
+    assert_eq!(
+        router.status(&post(r#"{"events":[{"id":"d"},{ "id": "b" },{"id":"d"}]}"#)).await,
+        200
+    );
+    assert_eq!(
+        bodies(&router.all().await),
+        [(elements[0], 1), (elements[1], 2), (elements[2], 1), (r#"{"id":"d"}"#, 1)]
+    );
+    // The same id with another content is a conflict of that one event alone.
+    assert_eq!(router.status(&post(r#"{"events":[{"id":"e"},{"id":"a","n":2}]}"#)).await, 200);
+    let events = router.all().await;
+    assert_eq!((events.len(), events[0].conflict_count), (5, 1));
+    assert!(router.counted(r#"router_events_accepted_total{source="store"} 5"#));
+    assert!(router.counted(r#"router_events_duplicate_total{source="store"} 5"#));
+    assert!(router.counted(r#"router_events_conflict_total{source="store"} 1"#));
+}
+
+#[tokio::test]
+async fn equal_elements_without_an_id_are_told_apart_by_their_number() {
+    let router = Running::start(vec![splitting()], limits()).await;
+    let post = |body: &str| signed_post("/hooks/store", body.as_bytes());
+    let body = r#"{"events":[{"n":1},{"n":1.0},{"n":2},{"id":"","n":1}]}"#;
+    for _ in 0..2 {
+        assert_eq!(router.status(&post(body)).await, 200);
+    }
+    let events = router.all().await;
+    assert_eq!(
+        bodies(&events),
+        [(r#"{"n":1}"#, 1), (r#"{"n":1.0}"#, 1), (r#"{"n":2}"#, 1), (r#"{"id":"","n":1}"#, 1)]
+    );
+    let ids: Vec<&str> = events.iter().map(|event| event.envelope.event_id.as_str()).collect();
+    assert_eq!(ids[0].strip_suffix("-1").unwrap(), ids[1].strip_suffix("-2").unwrap());
+    assert!(ids[2].ends_with("-1") && ids[2] != ids[0] && ids[3].ends_with("-1"), "{ids:?}");
+    // A third of them is new.
+    assert_eq!(router.status(&post(r#"{"events":[{"n":1},{"n":1},{"n":1}]}"#)).await, 200);
+    assert_eq!(router.events().await, 5);
+}
+
+#[tokio::test]
+async fn a_post_without_elements_is_taken_and_leaves_nothing() {
+    let router = Running::start(vec![splitting()], limits()).await;
+    for body in [r#"{"events":[]}"#, r#"{"events":null}"#, "{}", "[]", "1"] {
+        let request = signed_post("/hooks/store", body.as_bytes());
+        assert_eq!(router.status(&request).await, 200, "{body}");
+    }
+    assert_eq!(router.events().await, 0);
+    assert!(router.counted(r#"router_requests_empty_batches_total{source="store"} 5"#));
+    // What is no JSON is one malformed event, whole, as without `split`.
+    assert_eq!(router.status(&signed_post("/hooks/store", b"{\"events\":[")).await, 200);
+    let event = router.event().await;
+    assert!(event.envelope.malformed.is_some());
+    assert_eq!(event.envelope.body, b"{\"events\":[".as_slice());
+}
+
+#[tokio::test]
+async fn a_post_is_taken_whole_or_not_at_all() {
+    let few = Limits { split: 2, ..limits() };
+    let router = Running::start(vec![splitting()], few).await;
+    let post = |body: &str| signed_post("/hooks/store", body.as_bytes());
+    let answer = router.exchange(&post(r#"{"events":[{"id":"a"},{"id":"b"},{"id":"c"}]}"#)).await;
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    assert_eq!(router.events().await, 0);
+    assert!(
+        router.counted(
+            r#"router_requests_rejected_total{source="store",reason="too_many_events"} 1"#
+        )
+    );
+    assert_eq!(router.status(&post(r#"{"events":[{"id":"a"},{"id":"b"}]}"#)).await, 200);
+    assert_eq!(router.events().await, 2);
+
+    // One element that the source wants refused, and a store that takes nothing new.
+    let mut strict = splitting();
+    strict.event.missing_id = MissingId::Reject;
+    let router = Running::start(vec![strict], limits()).await;
+    assert_eq!(router.status(&post(r#"{"events":[{"id":"a"},{"n":1}]}"#)).await, 400);
+    assert_eq!(router.events().await, 0);
+    let router = Running::start_on(vec![splitting()], limits(), 0).await;
+    let answer = router.exchange(&post(r#"{"events":[{"id":"a"},{"id":"b"}]}"#)).await;
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert_eq!(router.events().await, 0);
+
+    // Where it may be kept, the one without an id goes to a person and the other is carried out.
+    let mut kept = splitting();
+    kept.event.missing_id = MissingId::Review;
+    let router = Running::start(vec![kept], limits()).await;
+    assert_eq!(router.status(&post(r#"{"events":[{"id":"a"},{"n":1}]}"#)).await, 200);
+    let events = router.all().await;
+    let seen: Vec<_> =
+        events.iter().map(|it| (it.envelope.malformed.is_some(), it.deliveries.len())).collect();
+    assert_eq!(seen, [(false, 1), (true, 0)]);
 }

@@ -859,6 +859,107 @@ async fn a_sample_is_signed_and_sent() {
     assert_eq!(rig.downstream.requests().len(), 1);
 }
 
+/// `event.split`: an element is the payload of its event everywhere.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_elements_of_one_post_are_events() {
+    let preset = "provider: acme\nverify: { token: { header: X-Token } }\nevent: { id: $.id, type: $.kind, split: \"$[*]\" }\nbody: json\n";
+    let by_preset = |name: &str, event: &str| {
+        let text = format!(
+            "route: {name}\nsource:\n  path: /{name}\n  verify: {{ provider: acme, secret: {{ env: LANGUAGE_TEST_SECRET }} }}\n{event}\n{TELL}\n"
+        );
+        (format!("routes/{name}.yaml"), text)
+    };
+    let each = "on: [paid]\nwhen: payload.n > 1\nfields: { n: { from: $.n, type: decimal } }\nsteps:\n  - { name: told, call: { post: \"http://DOWN/each\", json: { n: \"{{ fields.n }}\", whole: \"{{ payload }}\" } }, repeat: ok }\n  - { name: raw, call: { post: \"http://DOWN/raw\", raw: true }, repeat: ok }";
+    let files = [
+        ("providers/acme.yaml".to_owned(), preset.to_owned()),
+        by_preset("taken", ""),
+        by_preset("whole", "  event: { split: false, id: { hash: body }, type: { value: all } }"),
+        echo(
+            "each",
+            "  event: { id: $.id, type: $.type, split: \"$.list[?@.type]\", volatile: [ $.try ] }",
+            each,
+        ),
+        echo("derived", "  event: { id: $.id, split: \"$[*]\", volatile: [ $.try ] }", TELL),
+        ("batch.json".to_owned(), "{\"list\":[{\"id\":\"t1\",\"type\":\"paid\",\"n\":2},{\"id\":\"t2\",\"type\":\"lost\"},{}]}".to_owned()),
+        ("none.json".to_owned(), "{\"id\":\"t1\",\"type\":\"paid\"}".to_owned()),
+    ];
+    let env = [("LANGUAGE_TEST_SECRET", "sesame")];
+    let rig = rig("limits: { split: 2_000 }", &borrowed(&files), &env).await;
+
+    let token = [("x-token", "sesame"), ("content-type", "text/plain")];
+    let body = "[ {\"id\":\"p1\",\"kind\":\"a\"}, {\"id\":\"p2\",\"kind\":\"b\"} ]";
+    for path in ["/taken", "/whole"] {
+        assert_eq!(rig.request(Method::POST, path, &token, body).await.status, 200);
+    }
+    for (id, kind) in [("p1", "a"), ("p2", "b")] {
+        let event = rig.router.event_when(id, "succeeded").await;
+        assert_eq!((&event["eventType"], &event["payload"]["kind"]), (&json!(kind), &json!(kind)));
+    }
+    let whole = rig.list("source=whole").await;
+    assert_eq!((whole.len(), &whole[0]["eventType"]), (1, &json!("all")), "{whole:#?}");
+
+    let body = "{\"of\":\"x\",\"list\":[{\"id\":\"e1\",\"type\":\"paid\",\"n\": 1.50},{\"id\":\"e2\",\"type\":\"paid\",\"n\":1},{\"id\":\"e3\",\"type\":\"lost\"},{\"id\":\"e4\"}]}";
+    assert_eq!(rig.request(Method::POST, "/each", &[], body).await.status, 200);
+    let event = rig.router.event_when("e1", "succeeded").await;
+    assert_eq!(
+        event["payload"],
+        serde_json::from_str::<Json>("{\"id\":\"e1\",\"type\":\"paid\",\"n\":1.50}").expect("JSON")
+    );
+    rig.router.event_when("e2", "ignored").await;
+    rig.router.event_when("e3", "unrouted").await;
+    assert!(rig.router.event("e4").await.is_none());
+    assert_eq!(
+        rig.only("/each").body,
+        "{\"n\":\"1.50\",\"whole\":{\"id\":\"e1\",\"type\":\"paid\",\"n\":1.50}}"
+    );
+    assert_eq!(rig.only("/raw").body, "{\"id\":\"e1\",\"type\":\"paid\",\"n\": 1.50}");
+
+    // What changes on a resend does not count, of an element as of a body. A POST may hold thousands.
+    for attempt in [1, 2] {
+        let events: Vec<Json> =
+            (0..2_000).map(|number| json!({ "n": number / 2, "try": attempt })).collect();
+        assert_eq!(rig.post("/derived", &json!(events)).await, 200);
+    }
+    let metrics = rig.router.metrics().await;
+    for line in [
+        "router_events_accepted_total{source=\"derived\"} 2000\n",
+        "router_events_duplicate_total{source=\"derived\"} 2000\n",
+    ] {
+        assert!(metrics.contains(line), "{line}{metrics}");
+    }
+    let many: Vec<Json> = (0..2_001).map(|number| json!({ "id": number })).collect();
+    assert_eq!(rig.post("/derived", &json!(many)).await, 413);
+
+    // A sample is a whole POST.
+    let run = |args: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_router"))
+            .current_dir(rig.folder.path())
+            .args(args)
+            .output()
+            .expect("it starts");
+        let out = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code(), out, String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, out, err) = run(&["try", "each", "--payload", "batch.json", "--json"]);
+    assert_eq!(code, Some(0), "{out}{err}");
+    let tried: Json = serde_json::from_str(&out).expect("JSON");
+    let seen: Vec<_> = tried["events"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|event| (&event["eventId"], &event["status"]))
+        .collect();
+    assert_eq!(seen, [(&json!("t1"), &json!("succeeded")), (&json!("t2"), &json!("unrouted"))]);
+    let (code, out, _) = run(&["try", "each", "--payload", "batch.json"]);
+    assert!(code == Some(0) && out.contains("event 2 of the POST\nevent   t2"), "{out}");
+    let (code, _, err) = run(&["try", "each", "--payload", "none.json"]);
+    assert!(code != Some(0) && err.contains("`$.list[?@.type]`"), "{err}");
+    let to = rig.router.url("/each");
+    let (code, out, err) = run(&["send", "each", "--payload", "batch.json", "--to", &to]);
+    assert_eq!(code, Some(0), "{out}{err}");
+    rig.router.event_when("t1", "succeeded").await;
+}
+
 /// Bounds of `router.yaml` as a sender and a downstream meet them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn limits_hold() {

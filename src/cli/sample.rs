@@ -21,7 +21,7 @@ use crate::world::World;
 pub struct SampleArgs {
     /// The route
     pub route: String,
-    /// The payload, as the provider sends it [default: the file in payloads/ that is named after the route]
+    /// The payload, as the provider sends it: the whole POST, also where the source splits it [default: the file in payloads/ that is named after the route]
     #[arg(long, value_name = "FILE")]
     pub payload: Option<PathBuf>,
     /// A header of the request; may be repeated

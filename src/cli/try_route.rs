@@ -17,7 +17,7 @@ use crate::config::{Destination, DestinationUrl, Resolved, Route, RouteSet};
 use crate::delivery::state::IdempotencyKey;
 use crate::envelope::Envelope;
 use crate::extract::{Input, map_fields};
-use crate::ingress::event::{Refused, new_event};
+use crate::ingress::event::{Refused, new_events};
 use crate::name::{DeliveryId, Uid};
 use crate::render::context::event_context;
 use crate::render::key::{derived_key, explicit_key};
@@ -25,6 +25,7 @@ use crate::render::{self, Shown};
 use crate::secret::SecretRef;
 use crate::simulate::provider::Provider;
 use crate::simulate::stand_in;
+use crate::store::NewEvent;
 use crate::verify::{Received, verify};
 use crate::world::World;
 
@@ -32,7 +33,7 @@ use crate::world::World;
 pub struct Args {
     #[command(flatten)]
     pub sample: SampleArgs,
-    /// Print one JSON object
+    /// Print one JSON object; where the source splits its POSTs, one with the list `events`
     #[arg(long)]
     pub json: bool,
 }
@@ -77,20 +78,22 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
         check::complain(&loaded.files, &loaded.diagnostics);
         return Ok(ExitCode::from(1));
     };
-    let dry = dry_run(&args.sample, &loaded.files.root, &set, &World::real())?;
+    let (dry, splits) = dry_runs(&args.sample, &loaded.files.root, &set, &World::real())?;
     out(&match args.json {
-        true => serde_json::to_string_pretty(&dry)? + "\n",
-        false => text(&dry),
+        true => json(&dry, splits)? + "\n",
+        false => texts(&dry, splits),
     });
-    Ok(ExitCode::from(u8::from(dry.status == "failed" || dry.status == "malformed")))
+    let fails = |dry: &DryRun| dry.status == "failed" || dry.status == "malformed";
+    Ok(ExitCode::from(u8::from(dry.iter().any(fails))))
 }
 
-fn dry_run(
+/// One for each event of the sample, and whether its source splits: then one POST is any number of events.
+fn dry_runs(
     args: &SampleArgs,
     root: &Path,
     set: &RouteSet,
     world: &World,
-) -> anyhow::Result<DryRun> {
+) -> anyhow::Result<(Vec<DryRun>, bool)> {
     let (route, source) = sample::find(set, &args.route)?;
     let sample = sample::compose(args, root, route, source, world)?;
     let (resolved, _unset) = resolve(set, &StandIns { set });
@@ -131,14 +134,30 @@ fn dry_run(
             rejection.as_str()
         ),
     };
-    let uid = Uid(world.random.uuid_v7(world.clock.now()));
+    let uid = || Uid(world.random.uuid_v7(world.clock.now()));
+    let split_max = set.server.limits.split;
     let routes: Vec<Arc<Route>> =
         set.routes.values().filter(|other| other.name == route.name).cloned().collect();
-    let event = match new_event(source, &routes, &verified, uid) {
-        Ok(event) => event,
+    let events = match new_events(source, &routes, &verified, split_max, uid) {
+        Ok(events) => events,
         Err(Refused::Malformed(why)) => bail!("the source would answer 400: {why}"),
         Err(Refused::MissingId) => bail!("the source would answer 400: its rules find no event id"),
+        Err(Refused::TooMany(count)) => bail!(
+            "the source would answer 413: the sample has {count} events, and `limits.split` is {split_max}"
+        ),
     };
+    if let (Some(split), []) = (&source.event.split, events.as_slice()) {
+        bail!(
+            "`{}` (`event.split`) finds no event in the sample: the source would answer {} and store nothing; a sample is a whole POST as the provider sends it",
+            split.text,
+            source.respond.status.as_u16()
+        );
+    }
+    let dry = events.into_iter().map(|event| dry_run(route, event, &resolved));
+    Ok((dry.collect::<anyhow::Result<_>>()?, source.event.split.is_some()))
+}
+
+fn dry_run(route: &Route, event: NewEvent, resolved: &Resolved) -> anyhow::Result<DryRun> {
     let envelope = event.envelope;
     let mut dry = DryRun {
         route: route.name.to_string(),
@@ -150,7 +169,7 @@ fn dry_run(
     if let Some(why) = &envelope.malformed {
         (dry.status, dry.reason) = ("malformed", Some(why.clone()));
     } else if let Some(delivery) = event.deliveries.first() {
-        steps(&mut dry, route, &envelope, &resolved, &delivery.key_base)?;
+        steps(&mut dry, route, &envelope, resolved, &delivery.key_base)?;
     } else {
         let why = format!("the route's `on` does not take the type `{}`", envelope.event_type);
         (dry.status, dry.reason) = ("unrouted", Some(why));
@@ -346,7 +365,26 @@ fn text(dry: &DryRun) -> String {
             }
         }
     }
-    text + "\nNothing was sent.\n"
+    text
+}
+
+/// One object for the one event; where the source splits one with a list of them, however many they are.
+fn json(dry: &[DryRun], splits: bool) -> serde_json::Result<String> {
+    match dry {
+        [only] if !splits => serde_json::to_string_pretty(only),
+        events => serde_json::to_string_pretty(&serde_json::json!({ "events": events })),
+    }
+}
+
+fn texts(dry: &[DryRun], splits: bool) -> String {
+    let mut all = String::new();
+    for (dry, number) in dry.iter().zip(1..) {
+        if splits {
+            all += &format!("{}event {number} of the POST\n", if number > 1 { "\n" } else { "" });
+        }
+        all += &text(dry);
+    }
+    all + "\nNothing was sent.\n"
 }
 
 fn pretty(body: &str) -> String {

@@ -104,6 +104,8 @@ pub struct Limits {
     pub connections: usize,
     /// Unfinished deliveries; more answers 503.
     pub backlog: u64,
+    /// Events of one POST under `event.split`; more answer 413.
+    pub split: usize,
     pub header_timeout: Duration,
     pub body_timeout: Duration,
     pub min_free_disk_bytes: u64,
@@ -169,7 +171,7 @@ pub struct Source {
     pub methods: Vec<Method>,
     pub verify: Verification,
     pub event: EventRules,
-    /// `None`: by Content-Type.
+    /// `None`: by Content-Type. JSON under `event.split`.
     pub body: Option<crate::envelope::BodyKind>,
     pub max_body_bytes: usize,
     pub respond: Respond,
@@ -213,6 +215,8 @@ pub struct EventRules {
     pub same_as: Vec<Extraction>,
     pub volatile: Vec<JsonPath>,
     pub on_conflict: OnConflict,
+    /// Each hit is an event of its own, and its payload.
+    pub split: Option<JsonPath>,
     pub type_: Option<Extraction>,
     /// Of type `timestamp`.
     pub occurred_at: Option<Extraction>,

@@ -92,6 +92,7 @@ impl Schemas {
             Shape::JsonPath => json!({ "type": "string", "pattern": "^\\$" }),
             Shape::Bool => json!({ "type": "boolean" }),
             Shape::True => json!({ "const": true }),
+            Shape::False => json!({ "const": false }),
             Shape::Count(least, most) => {
                 json!({ "type": "integer", "minimum": least, "maximum": most })
             }

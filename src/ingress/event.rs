@@ -1,16 +1,20 @@
-//! A verified request → the event as it will be stored, with its identities and the deliveries of its routes. Pure.
+//! A verified request → the event (under `split`: the events) as it will be stored, with its identities and the deliveries
+//! of its routes. Pure.
 //!
 //! What cannot be read (payload, id, type or time) makes the event malformed: it is kept for a person and has no
 //! deliveries. Of a name that stands twice in a JSON object the last value counts, here and everywhere after.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::HeaderMap;
 use jiff::Timestamp;
 use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};
 
 use super::canonical::canonical;
+use super::elements;
 use crate::config::{EventRules, IdRule, MissingId, OnMalformed, Route, Source};
 use crate::envelope::{BodyKind, Envelope, Identity};
 use crate::extract::{ExtractFault, Extraction, From, Input};
@@ -30,132 +34,202 @@ const CORRELATION_CHARS_MAX: usize = 128;
 pub enum Refused {
     Malformed(String),
     MissingId,
+    /// `event.split` makes so many events of it.
+    TooMany(usize),
 }
 
-pub fn new_event(
+/// The event of a request; under `event.split` those of its elements, which may be none. `uid` is asked for each.
+pub fn new_events(
     source: &Source,
     routes: &[Arc<Route>],
     verified: &Verified,
-    uid: Uid,
-) -> Result<NewEvent, Refused> {
+    split_max: usize,
+    mut uid: impl FnMut() -> Uid,
+) -> Result<Vec<NewEvent>, Refused> {
     let received = verified.received();
-    let mut trouble = Trouble::default();
-
-    let (body_kind, payload) = match read_payload(source.body, received) {
-        (kind, Ok(payload)) => (kind, Some(payload)),
-        (kind, Err(why)) => {
-            trouble.note(why);
-            (kind, None)
-        }
+    let first = uid();
+    let request = Request {
+        source,
+        routes,
+        received,
+        headers: headers(verified),
+        query: query(verified),
+        correlation_id: correlation_id(&received.headers, first),
     };
-    let body_digest = digest_body(body_kind, payload.as_ref(), received, &source.event);
-    let body_hash = hex::encode(body_digest);
-
-    let payload = payload.unwrap_or(Json::Null);
-    let headers = headers(verified);
-    let query = query(verified);
-    let mut reader = Reader {
-        payload: &payload,
-        form: matches!(body_kind, BodyKind::Form).then_some(&payload),
-        headers: &headers,
-        query: &query,
-        path: &received.path,
-        context: Context::new(received.received_at, &uid.to_string()),
+    let (kind, payload) = read_payload(source.body, received);
+    let (Some(path), Ok(whole)) = (&source.event.split, &payload) else {
+        let digest = digest_body(kind, payload.as_ref().ok(), &received.body, &source.event);
+        let piece = Piece {
+            kind,
+            payload: payload.as_ref().map_err(Clone::clone),
+            body: received.body.clone(),
+            digest,
+            derived_id: hex::encode(digest),
+        };
+        return Ok(vec![request.event(piece, first)?]);
     };
-    let templated = templated(&source.event);
-    if templated {
-        reader.context.set("payload", &payload);
-        reader.context.set("headers", &object(&headers));
-        reader.context.set("query", &object(&query));
-        reader.context.set("path", &object(&received.path));
+
+    let elements = elements::hits(path, whole);
+    if elements.len() > split_max {
+        return Err(Refused::TooMany(elements.len()));
     }
-    let mut about = json!({
-        "source": source.name.as_str(),
-        "received_at": received.received_at.to_string(),
-    });
-    let event_type = reader.optional(source.event.type_.as_ref(), "type", &mut trouble);
-    let event_type = event_type.unwrap_or_default();
-    let occurred_at = reader
-        .optional(source.event.occurred_at.as_ref(), "occurred_at", &mut trouble)
-        .and_then(|text| match text.parse::<Timestamp>() {
-            Ok(time) => Some(time),
-            Err(_) => {
-                trouble.note("event.occurred_at did not give a time".to_owned());
-                None
+    let places = elements::places(&received.body, whole, &elements);
+    let mut equals: BTreeMap<[u8; 32], usize> = BTreeMap::new();
+    let mut uids = std::iter::once(first).chain(std::iter::repeat_with(uid));
+    let mut events = Vec::with_capacity(elements.len());
+    for ((element, place), uid) in elements.into_iter().zip(places).zip(&mut uids) {
+        // A copy: a part of the body would keep all of it in memory for as long as one of its events.
+        let body = Bytes::copy_from_slice(received.body.get(place).unwrap_or_default());
+        let digest = digest_body(kind, Some(element), &body, &source.event);
+        let number = equals.entry(digest).or_default();
+        *number += 1;
+        let derived_id = format!("{}-{number}", hex::encode(digest));
+        events.push(
+            request.event(Piece { kind, payload: Ok(element), body, digest, derived_id }, uid)?,
+        );
+    }
+    Ok(events)
+}
+
+/// What all events of one request share.
+struct Request<'a> {
+    source: &'a Source,
+    routes: &'a [Arc<Route>],
+    received: &'a Received,
+    headers: Vec<(String, String)>,
+    query: Vec<(String, String)>,
+    correlation_id: CorrelationId,
+}
+
+/// What becomes one event: a whole body, or an element of one.
+struct Piece<'a> {
+    kind: BodyKind,
+    /// Or why it cannot be read.
+    payload: Result<&'a Json, String>,
+    body: Bytes,
+    digest: [u8; 32],
+    /// What stands for the id where none is found: the digest, of an element with its number among its equals, so that
+    /// two that look alike in one POST are two, and a resend of both is no third.
+    derived_id: String,
+}
+
+impl Request<'_> {
+    fn event(&self, piece: Piece<'_>, uid: Uid) -> Result<NewEvent, Refused> {
+        let Self { source, received, .. } = self;
+        let mut trouble = Trouble::default();
+        let payload = match piece.payload {
+            Ok(payload) => payload,
+            Err(why) => {
+                trouble.note(why);
+                &Json::Null
             }
+        };
+        let mut reader = Reader {
+            payload,
+            form: matches!(piece.kind, BodyKind::Form).then_some(payload),
+            headers: &self.headers,
+            query: &self.query,
+            path: &received.path,
+            context: Context::new(received.received_at, &uid.to_string()),
+        };
+        let templated = templated(&source.event);
+        if templated {
+            reader.context.set("payload", payload);
+            reader.context.set("headers", &object(&self.headers));
+            reader.context.set("query", &object(&self.query));
+            reader.context.set("path", &object(&received.path));
+        }
+        let mut about = json!({
+            "source": source.name.as_str(),
+            "received_at": received.received_at.to_string(),
         });
-    if templated {
-        about["type"] = event_type.as_str().into();
-        about["occurred_at"] = occurred_at.map(|time| time.to_string()).into();
-        reader.context.set("event", &about);
-    }
-
-    let found = event_id(&source.event, &reader, &body_hash, &mut trouble).map(short);
-    if templated {
-        about["id"] = found.clone().into();
-        reader.context.set("event", &about);
-    }
-    let mut further = Vec::new();
-    for rule in &source.event.same_as {
-        match reader.text(rule) {
-            Ok(Some(text)) if !text.is_empty() => further.push(Identity::SameAs(short(text))),
-            Ok(_) => {}
-            Err(fault) => trouble.note(format!("event.same_as: {fault}")),
+        let event_type = reader.optional(source.event.type_.as_ref(), "type", &mut trouble);
+        let event_type = event_type.unwrap_or_default();
+        let occurred_at = reader
+            .optional(source.event.occurred_at.as_ref(), "occurred_at", &mut trouble)
+            .and_then(|text| match text.parse::<Timestamp>() {
+                Ok(time) => Some(time),
+                Err(_) => {
+                    trouble.note("event.occurred_at did not give a time".to_owned());
+                    None
+                }
+            });
+        if templated {
+            about["type"] = event_type.as_str().into();
+            about["occurred_at"] = occurred_at.map(|time| time.to_string()).into();
+            reader.context.set("event", &about);
         }
-    }
-    if let (OnMalformed::Reject, Some(why)) = (source.on_malformed, &trouble.first) {
-        return Err(Refused::Malformed(why.clone()));
-    }
-    let event_id = match (found, source.event.missing_id) {
-        (Some(id), _) => id,
-        (None, MissingId::Derive) => body_hash.clone(),
-        (None, MissingId::Review) => {
-            trouble.note("the source's rules found no event id".to_owned());
-            body_hash.clone()
-        }
-        // What could not be read at all has no id to miss.
-        (None, MissingId::Reject) if trouble.first.is_some() => body_hash.clone(),
-        (None, MissingId::Reject) => return Err(Refused::MissingId),
-    };
-    let mut identities = vec![Identity::Id { id: event_id.clone(), body: None }];
-    identities.append(&mut further);
 
-    let deliveries = match trouble.first {
-        Some(_) => Vec::new(),
-        None => routes
-            .iter()
-            .filter(|route| route.on.matches(&event_type))
-            .map(|route| NewDelivery {
-                route: route.name.clone(),
-                revision: route.revision.clone(),
-                key_base: key_base(source, received, &event_id, None),
-                key_base_with_body: key_base(source, received, &event_id, Some(&body_hash)),
-            })
-            .collect(),
-    };
-    let envelope = Envelope {
-        uid,
-        event_id: EventId::from(event_id),
-        event_type,
-        source: source.name.clone(),
-        occurred_at,
-        received_at: received.received_at,
-        correlation_id: correlation_id(&received.headers, uid),
-        method: received.method.to_string(),
-        path: received.path.clone(),
-        query,
-        headers,
-        body_kind,
-        body: received.body.clone(),
-        malformed: trouble.first,
-    };
-    Ok(NewEvent {
-        envelope,
-        identities,
-        body_digest,
-        on_conflict: source.event.on_conflict,
-        deliveries,
-    })
+        let derived_id = piece.derived_id;
+        let found = event_id(&source.event, &reader, &derived_id, &mut trouble).map(short);
+        if templated {
+            about["id"] = found.clone().into();
+            reader.context.set("event", &about);
+        }
+        let mut further = Vec::new();
+        for rule in &source.event.same_as {
+            match reader.text(rule) {
+                Ok(Some(text)) if !text.is_empty() => further.push(Identity::SameAs(short(text))),
+                Ok(_) => {}
+                Err(fault) => trouble.note(format!("event.same_as: {fault}")),
+            }
+        }
+        if let (OnMalformed::Reject, Some(why)) = (source.on_malformed, &trouble.first) {
+            return Err(Refused::Malformed(why.clone()));
+        }
+        let event_id = match (found, source.event.missing_id) {
+            (Some(id), _) => id,
+            (None, MissingId::Derive) => derived_id,
+            (None, MissingId::Review) => {
+                trouble.note("the source's rules found no event id".to_owned());
+                derived_id
+            }
+            // What could not be read at all has no id to miss.
+            (None, MissingId::Reject) if trouble.first.is_some() => derived_id,
+            (None, MissingId::Reject) => return Err(Refused::MissingId),
+        };
+        let mut identities = vec![Identity::Id { id: event_id.clone(), body: None }];
+        identities.append(&mut further);
+
+        let body_hash = hex::encode(piece.digest);
+        let deliveries = match trouble.first {
+            Some(_) => Vec::new(),
+            None => self
+                .routes
+                .iter()
+                .filter(|route| route.on.matches(&event_type))
+                .map(|route| NewDelivery {
+                    route: route.name.clone(),
+                    revision: route.revision.clone(),
+                    key_base: key_base(source, received, &event_id, None),
+                    key_base_with_body: key_base(source, received, &event_id, Some(&body_hash)),
+                })
+                .collect(),
+        };
+        let envelope = Envelope {
+            uid,
+            event_id: EventId::from(event_id),
+            event_type,
+            source: source.name.clone(),
+            occurred_at,
+            received_at: received.received_at,
+            correlation_id: self.correlation_id.clone(),
+            method: received.method.to_string(),
+            path: received.path.clone(),
+            query: self.query.clone(),
+            headers: self.headers.clone(),
+            body_kind: piece.kind,
+            body: piece.body,
+            malformed: trouble.first,
+        };
+        Ok(NewEvent {
+            envelope,
+            identities,
+            body_digest: piece.digest,
+            on_conflict: source.event.on_conflict,
+            deliveries,
+        })
+    }
 }
 
 /// The first thing that could not be read; what follows is mostly its echo.
@@ -200,7 +274,7 @@ fn kind_of(content_type: &str) -> BodyKind {
 fn digest_body(
     kind: BodyKind,
     payload: Option<&Json>,
-    received: &Received,
+    body: &[u8],
     rules: &EventRules,
 ) -> [u8; 32] {
     match (kind, payload) {
@@ -209,7 +283,7 @@ fn digest_body(
                 rules.volatile.iter().flat_map(|path| path.hits(payload)).collect();
             Sha256::digest(canonical(payload, &volatile)).into()
         }
-        (BodyKind::Text | BodyKind::Binary, _) | (_, None) => Sha256::digest(&received.body).into(),
+        (BodyKind::Text | BodyKind::Binary, _) | (_, None) => Sha256::digest(body).into(),
     }
 }
 
@@ -265,13 +339,13 @@ impl Reader<'_> {
 fn event_id(
     rules: &EventRules,
     reader: &Reader<'_>,
-    body_hash: &str,
+    derived_id: &str,
     trouble: &mut Trouble,
 ) -> Option<String> {
     for rule in &rules.id {
         let found = match rule {
             IdRule::Extract(rule) => reader.text(rule),
-            IdRule::HashBody => Ok(Some(body_hash.to_owned())),
+            IdRule::HashBody => Ok(Some(derived_id.to_owned())),
             IdRule::Hash(rules) => hash_values(rules, reader),
         };
         match found {
@@ -372,7 +446,7 @@ fn templated(rules: &EventRules) -> bool {
 }
 
 /// The sender's own id where it is a token that can be logged and sent on; else the trace it belongs to; else the
-/// event's uid.
+/// uid of the (first) event.
 fn correlation_id(headers: &HeaderMap, uid: Uid) -> CorrelationId {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let sane = |id: &&str| {
@@ -393,7 +467,6 @@ fn correlation_id(headers: &HeaderMap, uid: Uid) -> CorrelationId {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use http::{HeaderValue, Method};
     use proptest::prelude::*;
     use uuid::Uuid;

@@ -5,6 +5,7 @@
 
 mod body;
 pub mod canonical;
+mod elements;
 pub mod event;
 mod head;
 mod paths;

@@ -15,10 +15,11 @@ use url::Url;
 
 use super::Ingress;
 use super::body::{self, Fault};
-use super::event::{Refused, new_event};
+use super::event::{Refused, new_events};
 use super::head::Head;
 use super::paths::Table;
 use crate::config::{Limits, Live, Source};
+use crate::envelope::Envelope;
 use crate::name::{RouteName, SourceName, Uid};
 use crate::store::{Acceptance, StoreError};
 use crate::telemetry::log;
@@ -205,39 +206,43 @@ impl Front {
         let verified =
             verify(scheme, received, vault, public_url.as_ref(), now).map_err(unproved)?;
 
-        let uid = Uid(self.deps.world.random.uuid_v7(now));
-        let event =
-            new_event(source, table.routes(&source.name), &verified, uid).map_err(|refused| {
-                match refused {
-                    Refused::Malformed(detail) => {
-                        Refusal::new(StatusCode::BAD_REQUEST, "malformed").because(detail)
-                    }
-                    Refused::MissingId => Refusal::new(StatusCode::BAD_REQUEST, "missing_id"),
-                }
-            })?;
-        let envelope = event.envelope.clone();
-        let routes: Vec<RouteName> =
-            event.deliveries.iter().map(|delivery| delivery.route.clone()).collect();
-        let accepted = self.deps.store.accept(vec![event]).await.map_err(not_stored)?;
-
+        let (routes, split_max) = (table.routes(&source.name), server.limits.split);
+        let uid = || Uid(self.deps.world.random.uuid_v7(now));
+        let events = new_events(source, routes, &verified, split_max, uid)
+            .map_err(|refused| refused_events(refused, split_max))?;
         let metrics = &self.deps.metrics;
-        match accepted.first() {
-            Some(Acceptance::Accepted { .. }) => {
-                metrics.accepted(&source.name);
-                log::accepted(&envelope, &routes);
-            }
-            Some(Acceptance::Duplicate { .. }) => {
-                metrics.duplicate(&source.name);
-                log::duplicate(&envelope);
-            }
-            Some(Acceptance::Conflict { .. }) => {
-                metrics.conflict(&source.name);
-                log::conflict(&envelope);
-            }
-            None => {
-                let detail = "the store answered nothing".to_owned();
-                let status = StatusCode::SERVICE_UNAVAILABLE;
-                return Err(Refusal::new(status, "store_dead").because(detail));
+        if events.is_empty() {
+            metrics.empty_batch(&source.name);
+            log::empty_batch(&source.name);
+            return Ok(Outcome::Event);
+        }
+        let offered: Vec<(Envelope, Vec<RouteName>)> = events
+            .iter()
+            .map(|event| {
+                let routes = event.deliveries.iter().map(|delivery| delivery.route.clone());
+                (event.envelope.clone(), routes.collect())
+            })
+            .collect();
+        let accepted = self.deps.store.accept(events).await.map_err(not_stored)?;
+        if accepted.len() != offered.len() {
+            let (status, reason) = (StatusCode::SERVICE_UNAVAILABLE, "store_dead");
+            let detail = format!("{} answers for {} events", accepted.len(), offered.len());
+            return Err(Refusal::new(status, reason).because(detail));
+        }
+        for (acceptance, (envelope, routes)) in accepted.iter().zip(&offered) {
+            match acceptance {
+                Acceptance::Accepted { .. } => {
+                    metrics.accepted(&source.name);
+                    log::accepted(envelope, routes);
+                }
+                Acceptance::Duplicate { .. } => {
+                    metrics.duplicate(&source.name);
+                    log::duplicate(envelope);
+                }
+                Acceptance::Conflict { .. } => {
+                    metrics.conflict(&source.name);
+                    log::conflict(envelope);
+                }
             }
         }
         metrics.ack_latency(self.clock().monotonic().saturating_sub(started));
@@ -287,6 +292,19 @@ fn allow(source: &Source, answer: &mut Answer) {
 
 fn unproved(rejection: Rejection) -> Refusal {
     Refusal::new(StatusCode::UNAUTHORIZED, rejection.as_str())
+}
+
+fn refused_events(refused: Refused, split_max: usize) -> Refusal {
+    match refused {
+        Refused::Malformed(detail) => {
+            Refusal::new(StatusCode::BAD_REQUEST, "malformed").because(detail)
+        }
+        Refused::MissingId => Refusal::new(StatusCode::BAD_REQUEST, "missing_id"),
+        Refused::TooMany(count) => {
+            let detail = format!("{count} events in one POST, and `limits.split` is {split_max}");
+            Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too_many_events").because(detail)
+        }
+    }
 }
 
 fn no_body(fault: Fault) -> Refusal {

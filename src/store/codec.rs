@@ -116,13 +116,59 @@ pub(crate) fn may_begin(bytes: &[u8]) -> bool {
 pub(crate) fn decode_all(mut bytes: &[u8]) -> Result<Vec<Fact>, DecodeError> {
     let mut facts = Vec::new();
     while !bytes.is_empty() {
-        let [kind, version, a, b, c, d, rest @ ..] = bytes else { return Err(DecodeError::Short) };
-        let length = u32::from_le_bytes([*a, *b, *c, *d]) as usize;
-        let (body, rest) = rest.split_at_checked(length).ok_or(DecodeError::Short)?;
-        facts.push(decode(*kind, *version, body)?);
+        let (fact, rest) = Unread::first(bytes)?;
+        facts.push(fact.read()?);
         bytes = rest;
     }
     Ok(facts)
+}
+
+/// The fact with number `index`, from 0, of those that stand one after another in `bytes`; those before it are passed over
+/// unread.
+pub(crate) fn decode_one(mut bytes: &[u8], index: u32) -> Result<Option<Fact>, DecodeError> {
+    for number in 0..=index {
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        let (fact, rest) = Unread::first(bytes)?;
+        if number == index {
+            return fact.read().map(Some);
+        }
+        bytes = rest;
+    }
+    Ok(None)
+}
+
+/// Where each of the facts in `bytes` begins.
+pub(crate) fn starts(bytes: &[u8]) -> Result<Vec<u32>, DecodeError> {
+    let mut starts = Vec::new();
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        starts.push((bytes.len() - rest.len()) as u32);
+        (_, rest) = Unread::first(rest)?;
+    }
+    Ok(starts)
+}
+
+/// A fact that was not read yet.
+struct Unread<'a> {
+    kind: u8,
+    version: u8,
+    body: &'a [u8],
+}
+
+impl<'a> Unread<'a> {
+    /// The first of `bytes`, and what stands after it.
+    fn first(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), DecodeError> {
+        let [kind, version, a, b, c, d, rest @ ..] = bytes else { return Err(DecodeError::Short) };
+        let length = u32::from_le_bytes([*a, *b, *c, *d]) as usize;
+        let (body, rest) = rest.split_at_checked(length).ok_or(DecodeError::Short)?;
+        Ok((Self { kind: *kind, version: *version, body }, rest))
+    }
+
+    fn read(self) -> Result<Fact, DecodeError> {
+        decode(self.kind, self.version, self.body)
+    }
 }
 
 fn kind_of(fact: &Fact) -> u8 {

@@ -199,6 +199,25 @@ async fn a_second_body_may_be_an_event_of_its_own() {
 }
 
 #[tokio::test]
+async fn within_one_post_an_id_with_other_bodies_keeps_no_more_of_them_than_across_posts() {
+    on_each(async |rig| {
+        let bodies: Vec<String> = (0..18).map(|number| format!("{number}")).collect();
+        let events = bodies.iter().zip(1..).map(|(body, number)| event(number, "e1", body, &[]));
+        let answers = rig.store.accept(events.collect()).await.unwrap();
+        assert_eq!(answers[0], Acceptance::Accepted { uid: uid(1) });
+        assert!(answers[1..].iter().all(|it| *it == Acceptance::Conflict { uid: uid(1) }));
+        let view = rig.store.event(uid(1)).await.unwrap().unwrap();
+        assert_eq!((view.conflict_count, view.conflicts.len()), (17, 16));
+        // The same again: the first is a duplicate, and nothing more is kept.
+        let events = bodies.iter().zip(31..).map(|(body, number)| event(number, "e1", body, &[]));
+        rig.store.accept(events.collect()).await.unwrap();
+        let view = rig.store.event(uid(1)).await.unwrap().unwrap();
+        assert_eq!((view.duplicates, view.conflict_count, view.conflicts.len()), (1, 34, 16));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn the_events_of_one_post_are_told_apart_and_share_further_identities() {
     on_each(async |rig| {
         let mut first = event(1, "e1", "a", &["ship"]);

@@ -4,6 +4,7 @@
 pub(crate) mod import;
 pub(crate) mod retention;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::fact::{Accepted, Changed, EventFact, Fact, Planned, ReadFacts, Routed, RoutedDelivery};
@@ -45,7 +46,7 @@ pub(crate) fn accept(
     events: Vec<NewEvent>,
     backlog_max: u64,
 ) -> Result<Decision<Vec<Acceptance>>, StoreError> {
-    let mut accepted: Vec<Fact> = Vec::new();
+    let mut accepted = Pending::default();
     let mut answers = Vec::new();
     let mut after = 0;
     for mut event in events {
@@ -96,16 +97,46 @@ pub(crate) fn accept(
                 after = AFTER_ALL;
             }
             Known::OtherBody { original, kept } => {
+                let here = accepted.kept.entry(original.uid).or_default();
                 let keep = event.on_conflict == OnConflict::Review
-                    && kept.len() < CONFLICTS_KEPT_MAX
-                    && !kept.contains(&event.body_digest);
+                    && kept.len() + here.len() < CONFLICTS_KEPT_MAX
+                    && !kept.contains(&event.body_digest)
+                    && !here.contains(&event.body_digest);
+                if keep {
+                    here.push(event.body_digest);
+                }
                 accepted.push(conflict(&event, original, keep));
                 answers.push(Acceptance::Conflict { uid: original.uid });
                 after = AFTER_ALL;
             }
         }
     }
-    Ok(Decision { facts: accepted, answer: answers, after })
+    Ok(Decision { facts: accepted.facts, answer: answers, after })
+}
+
+/// What was decided of a POST so far. It may hold thousands of events, and each is compared with those before it.
+#[derive(Default)]
+struct Pending {
+    facts: Vec<Fact>,
+    /// Places in `facts` of the events that have an identity, whatever their source and path.
+    by_identity: BTreeMap<Identity, Vec<usize>>,
+    /// Digests of further bodies that are kept, by the event that they are of.
+    kept: BTreeMap<Uid, Vec<[u8; 32]>>,
+}
+
+impl Pending {
+    fn push(&mut self, fact: Fact) {
+        for identity in fact.event().into_iter().flat_map(|event| event.identities) {
+            self.by_identity.entry(identity.clone()).or_default().push(self.facts.len());
+        }
+        self.facts.push(fact);
+    }
+
+    /// The events with `identity`, the first before the others.
+    fn events(&self, identity: &Identity) -> impl Iterator<Item = EventFact<'_>> {
+        let places = self.by_identity.get(identity).into_iter().flatten();
+        places.filter_map(|place| self.facts.get(*place)?.event())
+    }
 }
 
 fn conflict(event: &NewEvent, original: Original, keep: bool) -> Fact {
@@ -182,7 +213,7 @@ struct Match {
 fn known(
     state: &State,
     facts: &dyn ReadFacts,
-    pending: &[Fact],
+    pending: &Pending,
     event: &NewEvent,
 ) -> Result<Known, StoreError> {
     let offered = (&event.envelope, &event.body_digest);
@@ -208,7 +239,7 @@ fn known(
 fn holder(
     state: &State,
     facts: &dyn ReadFacts,
-    pending: &[Fact],
+    pending: &Pending,
     (envelope, body_digest): (&Envelope, &[u8; 32]),
     identity: &Identity,
 ) -> Result<Option<Match>, StoreError> {
@@ -251,14 +282,11 @@ fn holder(
             found = Some(matching);
         }
     }
-    let pending = pending.iter().find_map(|fact| {
-        let event = fact.event().filter(holds)?;
-        Some(Match {
-            original: Original { uid: event.envelope.uid, after: AFTER_ALL },
-            body_digest: *event.body_digest,
-            kept: Vec::new(),
-            expired_since: None,
-        })
+    let pending = pending.events(identity).find(holds).map(|event| Match {
+        original: Original { uid: event.envelope.uid, after: AFTER_ALL },
+        body_digest: *event.body_digest,
+        kept: Vec::new(),
+        expired_since: None,
     });
     Ok(found.or(pending))
 }
@@ -285,7 +313,7 @@ fn name_the_body(event: &mut NewEvent) {
 fn known_by_body(
     state: &State,
     facts: &dyn ReadFacts,
-    pending: &[Fact],
+    pending: &Pending,
     event: &NewEvent,
 ) -> Result<Option<Original>, StoreError> {
     let offered = (&event.envelope, &event.body_digest);

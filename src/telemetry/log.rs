@@ -115,6 +115,15 @@ pub fn conflict(envelope: &Envelope) {
     );
 }
 
+/// A request was taken and held no event under `event.split`.
+pub fn empty_batch(source: &SourceName) {
+    tracing::info!(
+        source = &*field(source.as_str()),
+        result = "empty_batch",
+        "request without events"
+    );
+}
+
 /// A request was refused before anything was stored. `source` is `None` where the path is unknown.
 pub fn rejected(source: Option<&SourceName>, reason: &'static str, detail: &str) {
     tracing::warn!(

@@ -30,6 +30,7 @@ pub struct Metrics {
     duplicates: Family<Source, Counter>,
     handshakes: Family<Source, Counter>,
     conflicts: Family<Source, Counter>,
+    empty_batches: Family<Source, Counter>,
     accepted: Family<Source, Counter>,
     rejected: Family<Refused, Counter>,
     succeeded: Family<Route, Counter>,
@@ -136,6 +137,7 @@ impl Metrics {
             duplicates: Family::default(),
             handshakes: Family::default(),
             conflicts: Family::default(),
+            empty_batches: Family::default(),
             accepted: Family::default(),
             rejected: Family::default(),
             succeeded: Family::default(),
@@ -166,6 +168,8 @@ impl Metrics {
         add("events_duplicate", "Events that were known already", &self.duplicates);
         add("handshakes", "Challenges of providers that were answered", &self.handshakes);
         add("events_conflict", "Known event ids that came with another body", &self.conflicts);
+        let empty = "Requests in which `event.split` found no event: answered 2xx, nothing stored";
+        add("requests_empty_batches", empty, &self.empty_batches);
         let rejected = "Requests refused before anything was stored; source is empty where the path is unknown";
         registry.register("requests_rejected", rejected, self.rejected.clone());
         let succeeded = "Deliveries that succeeded";
@@ -215,6 +219,11 @@ impl Metrics {
 
     pub fn conflict(&self, source: &SourceName) {
         self.conflicts.get_or_create(&Source::of(source)).inc();
+    }
+
+    /// `event.split` found no event in a request.
+    pub fn empty_batch(&self, source: &SourceName) {
+        self.empty_batches.get_or_create(&Source::of(source)).inc();
     }
 
     /// `source` is `None` where the path is unknown.
@@ -370,6 +379,7 @@ mod tests {
         metrics.received(&source);
         metrics.received(&source);
         metrics.duplicate(&source);
+        metrics.empty_batch(&source);
         metrics.rejected(None, "unknown_path");
         metrics.failed(&route, "status_422");
         metrics.retry(&route, &step);
@@ -387,6 +397,7 @@ mod tests {
         for line in [
             r#"router_events_received_total{source="shop"} 2"#,
             r#"router_events_duplicate_total{source="shop"} 1"#,
+            r#"router_requests_empty_batches_total{source="shop"} 1"#,
             r#"router_requests_rejected_total{source="",reason="unknown_path"} 1"#,
             r#"router_deliveries_failed_total{route="orders",cause="status_4xx"} 1"#,
             r#"router_step_retries_total{route="orders",step="ship"} 1"#,

@@ -89,6 +89,7 @@ impl Checker {
             limits: Limits {
                 connections: 4096,
                 backlog: 1_000_000,
+                split: 10_000,
                 header_timeout: Duration::from_secs(5),
                 body_timeout: Duration::from_secs(10),
                 min_free_disk_bytes: 512 << 20,
@@ -242,6 +243,10 @@ fn limits(node: &Node, defaults: &Limits) -> Option<Limits> {
             None => defaults.connections,
         },
         backlog: count(node, "backlog").unwrap_or(defaults.backlog),
+        split: match node.get("split") {
+            Some(_) => usize::try_from(count(node, "split")?).ok()?,
+            None => defaults.split,
+        },
         header_timeout: duration(node, "header_timeout").unwrap_or(defaults.header_timeout),
         body_timeout: duration(node, "body_timeout").unwrap_or(defaults.body_timeout),
         min_free_disk_bytes: size(node, "min_free_disk")

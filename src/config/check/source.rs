@@ -14,7 +14,8 @@ use crate::config::{EventRules, IdRule, MissingId, OnMalformed, Respond, Source,
 use crate::diag::code::Code;
 use crate::diag::{Diagnostic, FileId, Span};
 use crate::envelope::{BodyKind, OnConflict};
-use crate::extract::Extraction;
+use crate::extract::jsonpath::JsonPath;
+use crate::extract::{Extraction, From};
 use crate::files::FileKind;
 use crate::name::SourceName;
 use crate::syntax::Node;
@@ -241,8 +242,9 @@ impl Checker {
                 "leave `methods` out for `[POST]`",
             );
         }
+        let splits = event.as_ref().is_some_and(|event| event.split.is_some());
         let body = match layered(node, preset, "body") {
-            None => None,
+            None => splits.then_some(BodyKind::Json),
             Some(body) => Some(match body.as_text()?.text.as_str() {
                 "json" => BodyKind::Json,
                 "form" => BodyKind::Form,
@@ -305,15 +307,42 @@ impl Checker {
         if find("id").is_none() && self.complete(node) {
             let place =
                 node.get("event").map_or_else(|| key_span(node, "verify"), |event| event.span);
+            let splits = find("split").is_some_and(|split| split.as_bool().is_none());
+            let hashed = if splits { "element" } else { "body" };
             self.push(
-                Diagnostic::new(Code::DerivedEventId, place, "no event id is named: the hash of the body stands for it")
-                    .label("best effort: two real events with the same body are one, a resend that differs is two")
+                Diagnostic::new(Code::DerivedEventId, place, format!("no event id is named: the hash of the {hashed} stands for it"))
+                    .label(format!("best effort: two real events with the same {hashed} are one, a resend that differs is two"))
                     .help("add `event: { id: $.id }` with the place of the provider's own id"),
             );
             id.push(IdRule::HashBody);
         }
         let same_as_at = At { scope: &with_event, path_parts: parts, response: false };
         let same_as = self.all_of(many(find("same_as")), &same_as_at, &mut faulty);
+        let split = match find("split").filter(|split| split.as_bool().is_none()) {
+            None => None,
+            Some(path) => {
+                let split = self.split(path, node, preset);
+                // A rule that is faulty itself is reported for that.
+                let sound = !faulty;
+                let same = |extraction: &Extraction| !differs_by_element(extraction);
+                let rules = many(find("id")).iter().zip(&id).filter(|_| sound);
+                let id_of_all = rules.filter(|(_, rule)| match rule {
+                    IdRule::Extract(extraction) => same(extraction),
+                    IdRule::Hash(extractions) => extractions.iter().all(same),
+                    IdRule::HashBody => false,
+                });
+                let same_as_all = many(find("same_as")).iter().zip(&same_as).filter(|_| sound);
+                let of_all = id_of_all.map(|(node, _)| ("id", node)).chain(
+                    same_as_all.filter(|(_, it)| same(it)).map(|(node, _)| ("same_as", node)),
+                );
+                for (key, rule) in of_all.collect::<Vec<_>>() {
+                    faulty = true;
+                    self.one_for_all(key, rule, path, own);
+                }
+                faulty |= split.is_none();
+                split
+            }
+        };
         let mut volatile = Vec::new();
         for path in find("volatile").and_then(Node::as_list).unwrap_or_default() {
             match self.json_path(path) {
@@ -348,9 +377,66 @@ impl Checker {
             same_as,
             volatile,
             on_conflict,
+            split,
             type_,
             occurred_at,
         })
+    }
+
+    /// The path of `event.split`, where the body can be taken apart by it.
+    fn split(&mut self, path: &Node, source: &Node, preset: Option<&Node>) -> Option<JsonPath> {
+        let split = self.json_path(path)?;
+        if !split.may_hit_many() {
+            let text = &split.text;
+            self.push(
+                Diagnostic::new(
+                    Code::InvalidValue,
+                    path.span,
+                    format!("`{text}` hits one value at most, so it splits nothing"),
+                )
+                .label("a list is one value, too")
+                .help(format!("write `{text}[*]` for each element of the list")),
+            );
+            return None;
+        }
+        if let Some(body) = layered(source, preset, "body")
+            && let Some(kind) = body.as_text()
+            && kind.text != "json"
+        {
+            let own = source.get("body").is_some();
+            let mut diagnostic = Diagnostic::new(
+                Code::InvalidValue,
+                if own { body.span } else { path.span },
+                format!("`split` takes JSON apart, and the body is `{}`", kind.text),
+            )
+            .help("write `body: json`, or `split: false` in `event`");
+            if own {
+                diagnostic = diagnostic.related(path.span, "`split` is here");
+            }
+            self.push(diagnostic);
+            return None;
+        }
+        Some(split)
+    }
+
+    /// A rule for `key` that gives one value for all elements of a POST: all but the first would count as known.
+    fn one_for_all(&mut self, key: &str, rule: &Node, split: &Node, own: Option<&Node>) {
+        let is_own = own.and_then(|own| own.get(key)).is_some();
+        let mut diagnostic = Diagnostic::new(
+            Code::InvalidValue,
+            // What a preset says is no slip of whoever splits.
+            if is_own { rule.span } else { split.span },
+            format!("`event.{key}` is the same for all events of a POST that `split` takes apart"),
+        )
+        .label("all but the first would count as known")
+        .help(match key {
+            "id" => "write the place of the id in the element, such as `id: $.id`, or `id: { hash: body }`: the element",
+            _ => "name a place in the element, such as `$.id`",
+        });
+        if is_own {
+            diagnostic = diagnostic.related(split.span, "`split` is here");
+        }
+        self.push(diagnostic);
     }
 
     /// Whether a source's verification is there and sound enough to know what a preset would have said.
@@ -460,6 +546,17 @@ impl Checker {
             }
         }
         Some(respond)
+    }
+}
+
+/// Whether the value can differ between the elements of one POST.
+fn differs_by_element(extraction: &Extraction) -> bool {
+    match &extraction.from {
+        From::Path(_) | From::Form(_) => true,
+        From::Header(_) | From::Query(_) | From::PathPart(_) => false,
+        From::Value(template) => {
+            ["payload", "event"].iter().any(|root| template.reads().roots.contains(*root))
+        }
     }
 }
 

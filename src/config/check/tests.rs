@@ -181,10 +181,9 @@ fn not_built_yet() {
         );
     }
     check_source(
-        "{ path: /r, verify: { none: x }, event: { id: $.id, split: $.a }, body: jwt, reconcile: {}, allow_ips: [], rate_limit: 1/s }",
+        "{ path: /r, verify: { none: x }, event: { id: $.id }, body: jwt, reconcile: {}, allow_ips: [], rate_limit: 1/s }",
         &[
             "R050 nobody checks who sends here | x",
-            "R016 `split` is part of the language, but this version does not carry it out | split",
             "R016 `jwt` as `body` is part of the language, but this version does not carry it out | jwt",
             "R016 `reconcile` is part of the language, but this version does not carry it out | reconcile",
             "R016 `allow_ips` is part of the language, but this version does not carry it out | allow_ips",
@@ -201,14 +200,13 @@ fn not_built_yet() {
     check(
         &[(
             "router.yaml",
-            "store: postgres://x\ntls: {}\nalerts: []\negress: { proxy: x }\nlimits: { split: 4 }\ndestinations: { a: { url: https://a.example, rate: 2/s, auth: { oauth2: {} } } }\n",
+            "store: postgres://x\ntls: {}\nalerts: []\negress: { proxy: x }\ndestinations: { a: { url: https://a.example, rate: 2/s, auth: { oauth2: {} } } }\n",
         )],
         &[
             "R016 `postgres://` as `store` is part of the language, but this version does not carry it out | postgres://x",
             "R016 `tls` is part of the language, but this version does not carry it out | tls",
             "R016 `alerts` is part of the language, but this version does not carry it out | alerts",
             "R016 `proxy` is part of the language, but this version does not carry it out | proxy",
-            "R016 `split` is part of the language, but this version does not carry it out | split",
             "R016 `rate` is part of the language, but this version does not carry it out | rate",
             "R016 `oauth2` is part of the language, but this version does not carry it out | oauth2",
         ],

@@ -55,6 +55,14 @@ impl Walk<'_> {
             }
             Shape::JsonPath => match node.as_text() {
                 Some(text) if text.text.starts_with('$') => {}
+                Some(text) if text.text.starts_with("^$") => self.not_built(
+                    node,
+                    format!("`^$` in {what}, the whole body of a POST that was split,"),
+                    format!(
+                        "write a path into the element, which is the payload: `{}`",
+                        text.text.trim_start_matches('^')
+                    ),
+                ),
                 Some(text) => self.invalid(
                     node,
                     format!(
@@ -78,6 +86,16 @@ impl Walk<'_> {
                     self.wrong(node, shape, what);
                 }
             }
+            Shape::False => match node.as_bool() {
+                Some(false) => {}
+                // Without a help of its own: what the key is for says what to write.
+                Some(true) => self.found.push(Diagnostic::new(
+                    Code::InvalidValue,
+                    node.span,
+                    format!("{what} cannot be `true`"),
+                )),
+                None => self.wrong(node, shape, what),
+            },
             Shape::Count(least, most) => match node.as_number().map(str::parse::<u64>) {
                 Some(Ok(count)) if (least..=most).contains(&count) => {}
                 Some(_) => self.invalid(
@@ -422,7 +440,7 @@ fn takes(shape: &Shape, node: &Node) -> bool {
         }
         Shape::Condition => matches!(node.value, Value::Text(_) | Value::Bool(_)),
         Shape::Duration | Shape::Size => matches!(node.value, Value::Text(_) | Value::Number(_)),
-        Shape::Bool | Shape::True => node.as_bool().is_some(),
+        Shape::Bool | Shape::True | Shape::False => node.as_bool().is_some(),
         Shape::Count(..) | Shape::Factor(_) => node.as_number().is_some(),
         Shape::Json => true,
         Shape::List(_) | Shape::LaterList => node.as_list().is_some(),
@@ -441,6 +459,7 @@ pub fn in_words(shape: &Shape) -> String {
         Shape::JsonPath => "a JSONPath".to_owned(),
         Shape::Bool => "`true` or `false`".to_owned(),
         Shape::True => "`true`".to_owned(),
+        Shape::False => "`false`".to_owned(),
         Shape::Count(..) => "a whole number".to_owned(),
         Shape::Factor(_) => "a number".to_owned(),
         Shape::Duration => "a duration such as `10s`".to_owned(),

@@ -71,6 +71,8 @@ pub enum Shape {
     Bool,
     /// Only `true`: the key's presence says it.
     True,
+    /// Only `false`: what would be there is turned off.
+    False,
     /// A whole number within bounds.
     Count(u64, u64),
     /// A number of at least this much.

@@ -42,7 +42,6 @@ pub static PROVIDER: Mapping = Mapping {
         .default("[POST]"),
         later("config"),
         HANDSHAKE,
-        later("split"),
         later("allow_ips"),
     ],
     one_of: &[],

@@ -62,10 +62,15 @@ static LIMITS: Mapping = Mapping {
             .default("4096"),
         key("backlog", Shape::Count(1, 1_000_000_000), "Unfinished deliveries; more answer 503.")
             .default("1_000_000"),
+        key(
+            "split",
+            Shape::Count(1, 50_000),
+            "Events of one POST under `event.split`; more answer 413.",
+        )
+        .default("10_000"),
         key("header_timeout", Shape::Duration, "How long a request's head may take.").default("5s"),
         key("body_timeout", Shape::Duration, "How long a request's body may take.").default("10s"),
         key("min_free_disk", Shape::Size, "Less free space answers 503.").default("512MiB"),
-        later("split"),
     ],
     one_of: &[],
 };

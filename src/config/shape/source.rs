@@ -111,7 +111,12 @@ pub static EVENT: Mapping = Mapping {
         .default("review"),
         key("type", Shape::Any(&EXTRACTION_FORMS), "The event's type, for `on`."),
         key("occurred_at", Shape::Any(&EXTRACTION_FORMS), "When it happened at the provider."),
-        later("split"),
+        key(
+            "split",
+            Shape::Any(&[Shape::JsonPath, Shape::False]),
+            "A path whose hits become events of their own: each is the payload of its event everywhere; `false` turns a preset's off.",
+        )
+        .default("one POST is one event"),
     ],
     one_of: &[],
 };
@@ -167,7 +172,6 @@ macro_rules! source_keys {
         later("rate_limit"),
         later("reconcile"),
         HANDSHAKE,
-        later("split"),
     ] };
 }
 

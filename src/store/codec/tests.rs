@@ -133,7 +133,14 @@ fn encoded(facts: &[Fact]) -> Vec<u8> {
 #[test]
 fn every_kind_comes_back_as_it_was() {
     let facts = samples();
-    assert_eq!(decode_all(&encoded(&facts)), Ok(facts));
+    let bytes = encoded(&facts);
+    for (fact, index) in facts.iter().zip(0..) {
+        assert_eq!(decode_one(&bytes, index), Ok(Some(fact.clone())));
+    }
+    assert_eq!(decode_one(&bytes, facts.len() as u32), Ok(None));
+    assert_eq!(decode_all(&bytes), Ok(facts));
+    assert_eq!(decode_one(&bytes[..bytes.len() - 1], 0).map(|fact| fact.is_some()), Ok(true));
+    assert_eq!(decode_one(&bytes[..3], 0), Err(DecodeError::Short));
 }
 
 /// What is on somebody's disk must be read for ever: a changed digest here is a new format version.

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use super::{Decision, check_backlog_total, holder};
+use super::{Decision, Pending, check_backlog_total, holder};
 use crate::envelope::Envelope;
 use crate::store::StoreError;
 use crate::store::fact::{Audited, Fact, Position, ReadFacts, Snapshot};
@@ -77,8 +77,8 @@ fn known_since(
         return Ok(Some(state.durable_after(key)));
     }
     for identity in &event.identities {
-        let Some(found) = holder(state, facts, &[], (envelope, &event.body_digest), identity)?
-        else {
+        let offered = (envelope, &event.body_digest);
+        let Some(found) = holder(state, facts, &Pending::default(), offered, identity)? else {
             continue;
         };
         // A second body that came after the first had expired stands beside what is remembered of that one.

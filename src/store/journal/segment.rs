@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, OnceLock};
 
+use bytes::Bytes;
+
 use super::format::{self, Found, HEADER_BYTES, Header, Salt, Salts};
 use crate::store::StoreError;
 use crate::store::codec::{self, DecodeError};
@@ -12,6 +14,8 @@ use crate::world::disk::{Disk, DiskFile};
 
 const FOLDER: &str = "journal/";
 const ENDING: &str = ".segment";
+/// A frame from this size on is kept until the next such one is read.
+const LONG_FRAME_BYTES: usize = 64 << 10;
 
 pub(crate) fn name(segment: u64) -> String {
     format!("{FOLDER}{segment:016}{ENDING}")
@@ -27,6 +31,19 @@ pub(crate) struct Segments {
     disk: Arc<dyn Disk>,
     salts: Salts,
     files: Mutex<BTreeMap<u64, Opened>>,
+    /// The last long frame that was read. A POST of thousands of events is one frame, and who looks for one of them mostly
+    /// looks for the next one, too.
+    long: Mutex<Option<Frame>>,
+}
+
+/// A frame's body, proven.
+#[derive(Clone)]
+struct Frame {
+    segment: u64,
+    offset: u32,
+    body: Bytes,
+    /// Where its facts begin in it.
+    starts: Arc<[u32]>,
 }
 
 #[derive(Clone)]
@@ -54,7 +71,7 @@ impl Proven {
 
 impl Segments {
     pub(crate) fn new(disk: Arc<dyn Disk>, salts: Salts) -> Self {
-        Self { disk, salts, files: Mutex::default() }
+        Self { disk, salts, files: Mutex::default(), long: Mutex::default() }
     }
 
     pub(crate) fn salts(&self) -> Salts {
@@ -88,6 +105,10 @@ impl Segments {
     /// Opens the file anew next time: it was replaced.
     pub(crate) fn forget(&self, segment: u64) {
         self.files.lock().expect("no holder of this lock can panic").remove(&segment);
+        let mut long = self.long.lock().expect("no holder of this lock can panic");
+        if long.as_ref().is_some_and(|frame| frame.segment == segment) {
+            *long = None;
+        }
     }
 
     /// A whole segment.
@@ -143,9 +164,25 @@ impl Segments {
 
 impl ReadFacts for Segments {
     fn read(&self, at: Position) -> Result<Arc<Fact>, StoreError> {
+        let is_here = |frame: &&Frame| (frame.segment, frame.offset) == (at.segment, at.offset);
+        let long = self.long.lock().expect("no holder of this lock can panic").clone();
+        if let Some(frame) = long.as_ref().filter(is_here) {
+            let start = frame.starts.get(at.index as usize).map(|start| *start as usize);
+            let rest = start.and_then(|start| frame.body.get(start..)).unwrap_or_default();
+            return fact_in(rest, 0, at);
+        }
         let (frame, salt) =
             self.frame(at).map_err(|error| StoreError::Corrupt(format!("{at}: {error}")))?;
-        fact_of(salt, &frame, at)
+        let fact = fact_of(salt, &frame, at)?;
+        if frame.len() >= LONG_FRAME_BYTES {
+            let body = Bytes::from(frame).slice(format::FRAME_HEADER_BYTES..);
+            let starts = codec::starts(&body)
+                .map_err(|error| StoreError::Corrupt(format!("{at}: {error}")))?;
+            let starts = starts.into();
+            let frame = Frame { segment: at.segment, offset: at.offset, body, starts };
+            *self.long.lock().expect("no holder of this lock can panic") = Some(frame);
+        }
+        Ok(fact)
     }
 }
 
@@ -153,8 +190,12 @@ impl ReadFacts for Segments {
 pub(crate) fn fact_of(salt: Salt, frame: &[u8], at: Position) -> Result<Arc<Fact>, StoreError> {
     let corrupt = |why: String| StoreError::Corrupt(format!("{at}: {why}"));
     let body = format::frame_body(salt, frame);
-    let body = body.ok_or_else(|| corrupt("the checksum is wrong".into()))?;
-    let facts = codec::decode_all(body).map_err(|error| corrupt(error.to_string()))?;
-    let fact = facts.into_iter().nth(at.index as usize);
+    fact_in(body.ok_or_else(|| corrupt("the checksum is wrong".into()))?, at.index, at)
+}
+
+/// The fact with number `index` in proven bytes; `at` is for the message.
+fn fact_in(body: &[u8], index: u32, at: Position) -> Result<Arc<Fact>, StoreError> {
+    let corrupt = |why: String| StoreError::Corrupt(format!("{at}: {why}"));
+    let fact = codec::decode_one(body, index).map_err(|error| corrupt(error.to_string()))?;
     fact.map(Arc::new).ok_or_else(|| corrupt("the frame has fewer facts".into()))
 }

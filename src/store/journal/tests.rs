@@ -844,6 +844,41 @@ impl Disk for Roomy {
     }
 }
 
+/// A POST of many events is one frame, longer than one read takes; each of them is read back alone, and by turns.
+#[tokio::test]
+async fn of_a_long_frame_each_event_is_read_back() {
+    let disk = MemoryDisk::new();
+    let options = JournalOptions { segment_bytes: 1 << 20, ..small() };
+    let open = || {
+        JournalStore::open(Arc::new(disk.clone()), no_index(), options.clone(), world(1).0).unwrap()
+    };
+    let post = |from: u128| -> Vec<NewEvent> {
+        let body = |number: u128| format!("{number}{}", "x".repeat(500));
+        (0..200).map(|n| event(from + n, &format!("e{n}"), &body(n), &["ship"])).collect()
+    };
+    let store = open();
+    let taken = store.accept(post(0)).await.unwrap();
+    assert!(taken.iter().all(|it| matches!(it, Acceptance::Accepted { .. })));
+    let short = event(1_000, "short", "{}", &["ship"]);
+    store.accept(vec![short]).await.unwrap();
+    store.accept(post(2_000)).await.unwrap();
+    let all_are_there = async |store: &JournalStore| {
+        let told = store.accept(post(3_000)).await.unwrap();
+        for (acceptance, number) in told.iter().zip(0..) {
+            let uid = event(number, "", "", &[]).envelope.uid;
+            assert_eq!(*acceptance, Acceptance::Duplicate { uid });
+        }
+        for number in [199, 0, 1_000, 7, 198] {
+            let uid = event(number, "", "", &[]).envelope.uid;
+            assert_eq!(store.event(uid).await.unwrap().unwrap().envelope.uid, uid);
+        }
+        assert_eq!(store.summary().await.events, 201);
+    };
+    all_are_there(&store).await;
+    drop(store);
+    all_are_there(&open()).await;
+}
+
 #[tokio::test]
 async fn a_folder_of_the_machine_keeps_it_too() {
     let folder = tempfile::tempdir().unwrap();
