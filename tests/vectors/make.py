@@ -173,4 +173,17 @@ pem = rsa.public_key().public_bytes(ser.Encoding.PEM, ser.PublicFormat.SubjectPu
 add("wise", pem, {"X-Signature-SHA256": b64(rsa.sign(BODY.encode(), padding.PKCS1v15(), hashes.SHA256()))},
     how="cryptography")
 
+# DocuSign numbers a header for each active key; Box has two; the others are theirs alone.
+for number in (1, 2, 3):
+    add("docusign", TEXT_SECRET, {f"X-DocuSign-Signature-{number}": b64(mac(TEXT_SECRET.encode(), BODY))})
+add("bitbucket-data-center", TEXT_SECRET, {"X-Hub-Signature": "sha256=" + hexa(mac(TEXT_SECRET.encode(), BODY))})
+add("easypost", TEXT_SECRET, {"X-Hmac-Signature": "hmac-sha256-hex=" + hexa(mac(TEXT_SECRET.encode(), BODY))})
+add("klaviyo", TEXT_SECRET, {"Klaviyo-Timestamp": S, "Klaviyo-Signature": hexa(mac(TEXT_SECRET.encode(), BODY + S))})
+add("airwallex", TEXT_SECRET, {"x-timestamp": MS, "x-signature": hexa(mac(TEXT_SECRET.encode(), MS + BODY))})
+add("front", TEXT_SECRET, {
+    "X-Front-Request-Timestamp": MS, "X-Front-Signature": b64(mac(TEXT_SECRET.encode(), f"{MS}:{BODY}"))})
+add("cloudinary", TEXT_SECRET, {
+    "X-Cld-Timestamp": S, "X-Cld-Signature": hashlib.sha1((BODY + S + TEXT_SECRET).encode()).hexdigest()}, how="hashlib")
+add("figma", TEXT_SECRET, {}, json.dumps({"event_type": "PING", "passcode": TEXT_SECRET}), how="json: the secret is shown")
+
 print(json.dumps(vectors, indent=2, ensure_ascii=False))
