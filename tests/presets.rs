@@ -16,6 +16,8 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+const URL: &str = "https://hooks.example.com/r";
+
 #[derive(Deserialize)]
 struct Vector {
     provider: String,
@@ -77,7 +79,7 @@ fn judged(
     request: Received,
     now: Timestamp,
 ) -> Result<(), Rejection> {
-    let url = "https://hooks.example.com/r".parse().unwrap();
+    let url = URL.parse().unwrap();
     verify(&source.verify.scheme, request, vault, Some(&url), now).map(drop)
 }
 
@@ -118,7 +120,7 @@ fn every_preset_has_a_vector() {
         assert!(vectors.iter().any(|vector| vector.provider == *name), "{name} has no vector");
     }
     assert!(vectors.iter().all(|it| BUILT_IN.iter().any(|(name, _)| *name == it.provider)));
-    assert!(vectors.iter().all(|it| it.url == "https://hooks.example.com/r"));
+    assert!(vectors.iter().all(|it| it.url == URL));
 }
 
 #[test]
