@@ -4,7 +4,10 @@
 use std::fs;
 use std::path::Path;
 
+use router::config::preset::BUILT_IN;
 use router::config::reference::{Page, keys_page};
+use router::files::Files;
+use router::syntax::parse;
 
 fn fresh(name: &str, made: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name);
@@ -22,4 +25,38 @@ fn fresh(name: &str, made: &str) {
 fn pages_are_fresh() {
     fresh("reference/route.md", &keys_page(Page::Route));
     fresh("reference/config.md", &keys_page(Page::Config));
+}
+
+/// The table of the built-in presets.
+fn providers_page() -> String {
+    let mut page = "# Provider presets\n\n`verify: { provider: NAME, secret: … }` takes one. `router providers show NAME` prints it.\n\n\
+        | name | provider | strength | event id | time covered | resends for | waits for |\n| --- | --- | --- | --- | --- | --- | --- |\n"
+        .to_owned();
+    for (name, yaml) in BUILT_IN {
+        let file = Files::new("/nowhere").add("providers/a.yaml", *yaml);
+        let node = parse(file, yaml).node.expect("a preset is YAML");
+        let text = |path: &[&str]| {
+            let found = path.iter().try_fold(&node, |node, key| node.get(key));
+            found.and_then(|node| node.as_text()).map_or("", |text| &text.text).to_owned()
+        };
+        let strength = match &*text(&["strength"]) {
+            "signed" => "the body is signed",
+            "partial" => "the origin is proved, the body not or in part",
+            "token" => "a shared token, nothing is signed",
+            _ => "nothing is proved",
+        };
+        let id = yaml.split_once("event:\n  id: ").and_then(|(_, rest)| rest.lines().next());
+        let id = id.unwrap_or("");
+        let timed = if yaml.contains("tolerance:") { "yes" } else { "no" };
+        let (title, span, wait) =
+            (text(&["title"]), text(&["retries", "span"]), text(&["retries", "timeout"]));
+        page +=
+            &format!("| `{name}` | {title} | {strength} | `{id}` | {timed} | {span} | {wait} |\n");
+    }
+    page
+}
+
+#[test]
+fn the_page_of_presets_is_fresh() {
+    fresh("providers.md", &providers_page());
 }

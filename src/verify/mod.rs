@@ -95,7 +95,10 @@ fn prove(
                 match prove(scheme, received, vault, public_url, now) {
                     Ok(()) => return Ok(()),
                     // What was there and wrong tells more than what was not there.
-                    Err(rejection) if reason.is_absence() => reason = rejection,
+                    // A right signature that came too late tells most.
+                    Err(rejection) if reason.is_absence() || rejection.is_of_time() => {
+                        reason = rejection;
+                    }
                     Err(_) => {}
                 }
             }

@@ -316,6 +316,11 @@ impl Rejection {
         matches!(self, Rejection::MissingSignature | Rejection::MissingToken)
     }
 
+    /// The sender proved itself, at another time.
+    pub(super) fn is_of_time(self) -> bool {
+        matches!(self, Rejection::StaleTimestamp | Rejection::FutureTimestamp)
+    }
+
     /// As it stands in log lines and metric labels.
     pub fn as_str(self) -> &'static str {
         match self {
