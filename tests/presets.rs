@@ -9,6 +9,7 @@ use router::config::{Resolved, Source};
 use router::diag::Severity;
 use router::files::Files;
 use router::secret::{SecretRef, SecretValue, Vault};
+use router::simulate::stand_in;
 use router::verify::scheme::{Rejection, Scheme, Selector, Strength, TokenAt};
 use router::verify::sign::{Unsigned, sign};
 use router::verify::{Received, verify};
@@ -249,20 +250,8 @@ fn another_secret_does_not_verify() {
 fn what_is_signed_by_a_preset_verifies_by_it() {
     for vector in vectors() {
         let name = &vector.provider;
-        let (public, private) = match name.as_str() {
-            "discord" | "telnyx" => (
-                include_str!("../src/simulate/stand_in/ed25519.pub.pem"),
-                include_str!("../src/simulate/stand_in/ed25519.pem"),
-            ),
-            "wise" => (
-                include_str!("../src/simulate/stand_in/rsa.pub.pem"),
-                include_str!("../src/simulate/stand_in/rsa.pem"),
-            ),
-            _ => (vector.secret.as_str(), vector.secret.as_str()),
-        };
-        let (source, resolved) = source(name, public);
-        let mut keys = Vault::default();
-        keys.insert(SecretRef::Literal(public.into()), SecretValue::new(private));
+        let (source, resolved) = source(name, &vector.secret);
+        let (keys, verifies) = stand_in::vaults(&source.verify.scheme, &resolved.vault);
         let unsigned = Unsigned {
             method: Method::POST,
             url: vector.url.parse().unwrap(),
@@ -278,6 +267,6 @@ fn what_is_signed_by_a_preset_verifies_by_it() {
             request.headers.append(header.parse::<HeaderName>().unwrap(), value.parse().unwrap());
         }
         request.body = proof.body;
-        assert_eq!(judged(&source, &resolved.vault, request, at(&vector)), Ok(()), "{name}");
+        assert_eq!(judged(&source, &verifies, request, at(&vector)), Ok(()), "{name}");
     }
 }

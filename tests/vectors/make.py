@@ -186,4 +186,18 @@ add("cloudinary", TEXT_SECRET, {
     "X-Cld-Timestamp": S, "X-Cld-Signature": hashlib.sha1((BODY + S + TEXT_SECRET).encode()).hexdigest()}, how="hashlib")
 add("figma", TEXT_SECRET, {}, json.dumps({"event_type": "PING", "passcode": TEXT_SECRET}), how="json: the secret is shown")
 
+# Several events in one POST.
+SEVERAL = '{"events":[{"id":"1"},{"id":"2"}]}'
+for name, header, write in [("line", "x-line-signature", b64), ("gocardless", "Webhook-Signature", hexa), ("xero", "x-xero-signature", b64)]:
+    add(name, TEXT_SECRET, {header: write(mac(TEXT_SECRET.encode(), SEVERAL))}, SEVERAL)
+from cryptography.hazmat.primitives.asymmetric import ec
+with open("../../src/simulate/stand_in/p256.pem", "rb") as file:
+    p256 = ser.load_pem_private_key(file.read(), None)
+LINES = '[{"sg_event_id":"1","event":"open"}]\r\n'
+spki = p256.public_key().public_bytes(ser.Encoding.DER, ser.PublicFormat.SubjectPublicKeyInfo)
+add("sendgrid", b64(spki), {
+    "X-Twilio-Email-Event-Webhook-Timestamp": S,
+    "X-Twilio-Email-Event-Webhook-Signature": b64(p256.sign((S + LINES).encode(), ec.ECDSA(hashes.SHA256())))},
+    LINES, how="cryptography")
+
 print(json.dumps(vectors, indent=2, ensure_ascii=False))
