@@ -1,5 +1,11 @@
 //! Every built-in preset against requests that an independent implementation signed (`tests/vectors/make.py`).
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test may stop at the first surprise"
+)]
+
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use jiff::{SignedDuration, Timestamp};
 use router::config::check::load;
