@@ -310,6 +310,9 @@ fn providers_and_schemas() {
     let json = run(&["providers", "list", "--json"], 0, "");
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert!(json.as_array().unwrap().iter().any(|it| it["name"] == "shopify"), "{json}");
+    let found = run(&["providers", "list", "HUB"], 0, "github");
+    assert!(found.lines().all(|line| line.to_lowercase().contains("hub")), "{found}");
+    run(&["providers", "list", "nobody-at-all"], 1, "`router providers list` prints all");
     run(&["providers", "show", "stripe"], 0, "provider: stripe");
     run(&["providers", "show", "strpe"], 1, "did you mean `stripe`?");
     run(&["providers", "show", "nobody-at-all"], 1, "`router providers list`");

@@ -19,6 +19,8 @@ pub struct Args {
 enum Command {
     /// Every preset with how it proves its sender
     List {
+        /// Only those with this in their name or title
+        search: Option<String>,
         /// For machines
         #[arg(long)]
         json: bool,
@@ -32,6 +34,7 @@ enum Command {
 
 struct Preset {
     yaml: String,
+    title: String,
     strength: String,
     docs: String,
     own: bool,
@@ -41,24 +44,14 @@ struct Preset {
 pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let presets = presets(global);
     match args.command {
-        Command::List { json: true } => {
-            let list: Vec<_> = presets
-                .iter()
-                .map(|(name, preset)| {
-                    serde_json::json!({
-                        "name": name, "strength": preset.strength, "docs": preset.docs, "builtIn": !preset.own,
-                    })
-                })
-                .collect();
-            out(&format!("{:#}\n", serde_json::Value::Array(list)));
-        }
-        Command::List { json: false } => {
-            let width = presets.keys().map(|name| name.len()).max().unwrap_or(0);
-            for (name, preset) in &presets {
-                let own = if preset.own { "  (providers/)" } else { "" };
-                let line = format!("{name:width$}  {:8}  {}{own}", preset.strength, preset.docs);
-                out(&format!("{}\n", line.trim_end()));
+        Command::List { search, json } => {
+            let found = matching(&presets, search.as_deref());
+            if let (Some(search), true) = (&search, found.is_empty()) {
+                anyhow::bail!(
+                    "no provider has `{search}` in its name or title; `router providers list` prints all"
+                );
             }
+            out(&if json { as_json(&found) } else { as_table(&found) });
         }
         Command::Show { name } => match presets.get(&name) {
             Some(preset) => out(&preset.yaml),
@@ -72,6 +65,36 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
         },
     }
     Ok(ExitCode::SUCCESS)
+}
+
+type Found<'a> = Vec<(&'a String, &'a Preset)>;
+
+fn matching<'a>(presets: &'a BTreeMap<String, Preset>, search: Option<&str>) -> Found<'a> {
+    let wanted = search.unwrap_or_default().to_lowercase();
+    let has = |text: &str| text.to_lowercase().contains(&wanted);
+    presets.iter().filter(|(name, preset)| has(name) || has(&preset.title)).collect()
+}
+
+fn as_json(found: &Found<'_>) -> String {
+    let list: Vec<_> = found
+        .iter()
+        .map(|(name, preset)| {
+            serde_json::json!({
+                "name": name, "title": preset.title, "strength": preset.strength, "docs": preset.docs, "builtIn": !preset.own,
+            })
+        })
+        .collect();
+    format!("{:#}\n", serde_json::Value::Array(list))
+}
+
+fn as_table(found: &Found<'_>) -> String {
+    let width = found.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let line = |(name, preset): &(&String, &Preset)| {
+        let own = if preset.own { "  (providers/)" } else { "" };
+        let line = format!("{name:width$}  {:8}  {}{own}", preset.strength, preset.docs);
+        format!("{}\n", line.trim_end())
+    };
+    found.iter().map(line).collect()
 }
 
 fn presets(global: &Global) -> BTreeMap<String, Preset> {
@@ -96,5 +119,11 @@ fn preset(yaml: &str, own: bool) -> Preset {
         let text = node.as_ref().and_then(|node| node.get(key)?.as_text());
         text.map(|text| text.text.clone()).unwrap_or_default()
     };
-    Preset { yaml: yaml.to_owned(), strength: text("strength"), docs: text("docs"), own }
+    Preset {
+        yaml: yaml.to_owned(),
+        title: text("title"),
+        strength: text("strength"),
+        docs: text("docs"),
+        own,
+    }
 }
