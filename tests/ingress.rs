@@ -420,6 +420,7 @@ async fn a_body_that_dawdles_or_drips_is_answered_408() {
             let drip = async {
                 // Ends when the router closes.
                 while write.write_all(b"a").await.is_ok() {
+                    // Not a wait for something: the pace is what makes this a sender that drips.
                     router.world.clock.sleep(SHORT / 20).await;
                 }
                 std::future::pending().await
