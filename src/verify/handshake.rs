@@ -8,8 +8,8 @@ use http::header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde_json::{Map, Value as Json};
 
-use super::scheme::{Algorithm, Hash, Scheme, Selector, Signing, plain_members};
-use super::{Found, Received, algorithm};
+use super::scheme::{Algorithm, Hash, Scheme, Selector, Signing};
+use super::{Found, Received, algorithm, member};
 use crate::secret::Vault;
 
 /// Longest piece of a request that an answer takes up.
@@ -147,10 +147,7 @@ impl Condition {
 
 /// Anything but null stands there.
 fn is_in_json(path: &str, body: &[u8]) -> bool {
-    let Ok(root) = serde_json::from_slice::<Json>(body) else { return false };
-    let names = plain_members(path).unwrap_or_default();
-    let found = names.into_iter().try_fold(&root, |at, name| at.get(name));
-    found.is_some_and(|found| !found.is_null())
+    member(path, body).is_ok_and(|found| found.is_some_and(|found| !found.is_null()))
 }
 
 struct Write<'a> {

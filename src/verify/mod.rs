@@ -171,13 +171,22 @@ impl Received {
     }
 }
 
+/// What stands at a path of plain members in a JSON body.
+fn member(path: &str, body: &[u8]) -> serde_json::Result<Option<Json>> {
+    let mut value: Json = serde_json::from_slice(body)?;
+    let Some(names) = plain_members(path) else { return Ok(None) };
+    for name in names {
+        match value.get_mut(name).map(Json::take) {
+            Some(found) => value = found,
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(value))
+}
+
 /// The text or number in a JSON body.
 fn in_json(path: &str, body: &[u8]) -> Option<String> {
-    let mut value: Json = serde_json::from_slice(body).ok()?;
-    for name in plain_members(path)? {
-        value = value.get_mut(name).map(Json::take)?;
-    }
-    match value {
+    match member(path, body).ok()?? {
         Json::String(text) => Some(text),
         Json::Number(number) => Some(number.to_string()),
         Json::Null | Json::Bool(_) | Json::Array(_) | Json::Object(_) => None,

@@ -7,8 +7,8 @@ use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
-use super::scheme::{BASE64, Rejection, Selector, Token, TokenAt, plain_members};
-use super::{Found, Received};
+use super::scheme::{BASE64, Rejection, Selector, Token, TokenAt};
+use super::{Found, Received, member};
 use crate::secret::Vault;
 
 pub(super) fn check(token: &Token, received: &Received, vault: &Vault) -> Result<(), Rejection> {
@@ -73,12 +73,8 @@ fn after_scheme<'a>(value: &'a [u8], scheme: &str) -> Result<&'a [u8], Rejection
 }
 
 fn in_body(path: &str, body: &[u8]) -> Result<String, Rejection> {
-    let names = plain_members(path).ok_or(Rejection::MissingToken)?;
-    let mut value: Json = serde_json::from_slice(body).map_err(|_| Rejection::MalformedToken)?;
-    for name in names {
-        value = value.get_mut(name).map(Json::take).ok_or(Rejection::MissingToken)?;
-    }
-    match value {
+    let found = member(path, body).map_err(|_| Rejection::MalformedToken)?;
+    match found.ok_or(Rejection::MissingToken)? {
         Json::String(text) => Ok(text),
         Json::Null | Json::Bool(_) | Json::Number(_) | Json::Array(_) | Json::Object(_) => {
             Err(Rejection::MalformedToken)

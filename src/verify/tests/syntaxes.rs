@@ -151,3 +151,20 @@ fn lower_case_and_the_alphabet_for_urls() {
     let received = bare(&[("x-signature", &standard)], &[], "{4}");
     assert_eq!(verdict(&url_safe, received), Err(Rejection::MalformedSignature));
 }
+
+#[test]
+fn of_any_a_right_signature_at_the_wrong_time_is_told_before_a_wrong_one() {
+    let timed = Signing {
+        timestamp: Some(TimestampAt { selector: header("x-time"), unit: TimeUnit::UnixSeconds }),
+        ..timed(plain(&["hush"]), vec![Part::Timestamp, Part::Body])
+    };
+    let other = Scheme::Signing(plain(&["hush"]));
+    let old = hex_mac("1600000000{}");
+    for schemes in
+        [[Scheme::Signing(timed.clone()), other.clone()], [other, Scheme::Signing(timed)]]
+    {
+        let received = bare(&[("x-signature", &old), ("x-time", "1600000000")], &[], "{}");
+        let told = verdict(&Scheme::AnyOf(schemes.into()), received);
+        assert_eq!(told, Err(Rejection::StaleTimestamp));
+    }
+}
