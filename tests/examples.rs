@@ -272,6 +272,7 @@ async fn send(case: &Case, running: &Running, world: &World) -> u16 {
     };
     let notification = Notification {
         method: Method::POST,
+        path: Vec::new(),
         headers,
         body: body.into(),
         id: "sample-1".to_owned(),

@@ -107,6 +107,7 @@ async fn send(running: &Running, webhooks: &[Webhook], world: &World) -> anyhow:
             let url: url::Url = format!("http://{}{}", running.ingress, source.path).parse()?;
             let notification = Notification {
                 method: http::Method::POST,
+                path: Vec::new(),
                 headers: sample::usual_headers(route, source, &webhook.body, &webhook.id)?,
                 body: webhook.body.clone(),
                 id: webhook.id.clone(),

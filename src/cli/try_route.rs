@@ -26,7 +26,7 @@ use crate::secret::SecretRef;
 use crate::simulate::provider::Provider;
 use crate::simulate::stand_in;
 use crate::store::NewEvent;
-use crate::verify::{Received, verify};
+use crate::verify::{Keys, Received, verify};
 use crate::world::World;
 
 #[derive(clap::Args, Debug)]
@@ -126,7 +126,7 @@ fn dry_runs(
     };
     let public_url = Some(&provider.public_url);
     let verified =
-        verify(&source.verify.scheme, received, &verifies, public_url, world.clock.now());
+        verify(&source.verify.scheme, received, Keys::of(&verifies), public_url, world.clock.now());
     let verified = match verified {
         Ok(verified) => verified,
         Err(rejection) => bail!(

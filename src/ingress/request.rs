@@ -23,9 +23,9 @@ use crate::envelope::Envelope;
 use crate::name::{RouteName, SourceName, Uid};
 use crate::store::{Acceptance, StoreError};
 use crate::telemetry::log;
-use crate::verify::handshake;
+use crate::verify::handshake::{self, Asked};
 use crate::verify::scheme::Rejection;
-use crate::verify::{Received, verify};
+use crate::verify::{Keys, Received, verify};
 use crate::world::clock::Clock;
 
 type Answer = Response<Full<Bytes>>;
@@ -187,13 +187,15 @@ impl Front {
             body: body.bytes.clone(),
             received_at: now,
         };
-        let vault = &table.live.resolved.vault;
+        let keys = Keys::of(&table.live.resolved.vault);
         let scheme = &source.verify.scheme;
-        let challenge = source.handshakes.iter().find(|handshake| handshake.fits(&received));
-        if let Some(handshake) = challenge {
-            let answer = handshake.answer(&received, scheme, vault);
+        let public_url = public_url.as_ref();
+        let unproved = |rejection| unproved(source, rejection);
+        let asked = Asked { received: &received, scheme, keys, public_url, now };
+        if let Some(handshake) = handshake::find(&source.handshakes, asked) {
+            let answer = handshake.answer(asked);
             if handshake.verify {
-                verify(scheme, received, vault, public_url.as_ref(), now).map_err(unproved)?;
+                verify(scheme, received, keys, public_url, now).map_err(unproved)?;
             }
             return answer.map(Outcome::Challenge).map_err(|why| {
                 Refusal::new(StatusCode::BAD_REQUEST, "malformed_handshake")
@@ -203,8 +205,7 @@ impl Front {
         if !source.methods.contains(&received.method) {
             return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"));
         }
-        let verified =
-            verify(scheme, received, vault, public_url.as_ref(), now).map_err(unproved)?;
+        let verified = verify(scheme, received, keys, public_url, now).map_err(unproved)?;
 
         let (routes, split_max) = (table.routes(&source.name), server.limits.split);
         let uid = || Uid(self.deps.world.random.uuid_v7(now));
@@ -290,8 +291,8 @@ fn allow(source: &Source, answer: &mut Answer) {
     }
 }
 
-fn unproved(rejection: Rejection) -> Refusal {
-    Refusal::new(StatusCode::UNAUTHORIZED, rejection.as_str())
+fn unproved(source: &Source, rejection: Rejection) -> Refusal {
+    Refusal::new(source.respond.unverified, rejection.as_str())
 }
 
 fn refused_events(refused: Refused, split_max: usize) -> Refusal {
