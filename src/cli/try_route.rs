@@ -210,12 +210,13 @@ fn steps(
             }
         }
     }
+    let form = envelope.body_kind.fields(&envelope.body, &payload);
     let input = Input {
         payload: &payload,
         envelope_headers: &envelope.headers,
         query: &envelope.query,
         path: &envelope.path,
-        form: Some(&payload),
+        form: form.as_deref(),
         context: &context,
     };
     match map_fields(&route.fields, &input) {

@@ -17,8 +17,9 @@ use bytes::Bytes;
 use http::{HeaderMap, Method};
 use jiff::Timestamp;
 use serde_json::Value as Json;
-use url::{Url, form_urlencoded};
+use url::Url;
 
+use crate::body::form::{self, FormSyntax};
 use crate::secret::Vault;
 use scheme::{Rejection, Scheme, Selector, TokenAt, plain_members};
 
@@ -151,14 +152,24 @@ impl Received {
                 let values = self.query.iter().filter(|(key, _)| key == name);
                 values.map(|(_, value)| value.as_bytes().into()).collect()
             }
-            Selector::Form(name) => form_urlencoded::parse(&self.body)
-                .filter(|(key, _)| key == name)
-                .map(|(_, value)| value.into_owned().into_bytes().into())
-                .collect(),
+            Selector::Form(name) => {
+                let content_type = self.content_type();
+                let syntax = content_type.as_deref().and_then(FormSyntax::named);
+                // What cannot be read as a form has no fields.
+                let fields = form::fields(&syntax.unwrap_or(FormSyntax::Urlencoded), &self.body);
+                let named = fields.unwrap_or_default().into_iter().filter(|it| it.name == *name);
+                named.map(|field| field.value.into()).collect()
+            }
             Selector::Json(path) => {
                 in_json(path, &self.body).map(|text| text.into_bytes().into()).into_iter().collect()
             }
         }
+    }
+
+    /// By which the body is read, here and everywhere after.
+    pub fn content_type(&self) -> Option<Cow<'_, str>> {
+        let value = self.headers.get(http::header::CONTENT_TYPE)?;
+        Some(String::from_utf8_lossy(value.as_bytes()))
     }
 
     /// The path as it came, without the query.
