@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use router::admin::{self, Admin};
+use router::body::BodyKind;
 use router::config::{
     AdminToken, Limits, Live, References, Resolved, Role, Route, RouteSet, Server, Step,
 };
@@ -15,7 +16,7 @@ use router::delivery::outcome::OutcomeClass;
 use router::delivery::state::{
     Attempt, AttemptResult, Entry, Reason, Status, StepState, StepStatus, Transition, What,
 };
-use router::envelope::{BodyKind, Envelope, Identity, OnConflict};
+use router::envelope::{Envelope, Identity, OnConflict};
 use router::name::Uid;
 use router::secret::{SecretRef, SecretValue};
 use router::store::memory::MemoryStore;

@@ -114,6 +114,7 @@ async fn send(running: &Running, webhooks: &[Webhook], world: &World) -> anyhow:
             };
             let provider = Provider {
                 scheme: &source.verify.scheme,
+                body: source.body.as_ref(),
                 vault: &live.resolved.vault,
                 public_url: url.clone(),
                 to: url,

@@ -63,6 +63,7 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     };
     let provider = Provider {
         scheme: &source.verify.scheme,
+        body: source.body.as_ref(),
         vault: &vault,
         public_url,
         to,

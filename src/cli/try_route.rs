@@ -26,7 +26,7 @@ use crate::secret::SecretRef;
 use crate::simulate::provider::Provider;
 use crate::simulate::stand_in;
 use crate::store::NewEvent;
-use crate::verify::{Keys, Received, verify};
+use crate::verify::{About, Keys, Received, verify};
 use crate::world::World;
 
 #[derive(clap::Args, Debug)]
@@ -104,6 +104,7 @@ fn dry_runs(
     let (signs, verifies) = stand_in::vaults(&source.verify.scheme, &resolved.vault);
     let provider = Provider {
         scheme: &source.verify.scheme,
+        body: source.body.as_ref(),
         vault: &signs,
         public_url: url.clone(),
         to: url,
@@ -125,8 +126,13 @@ fn dry_runs(
         received_at: world.clock.now(),
     };
     let public_url = Some(&provider.public_url);
-    let verified =
-        verify(&source.verify.scheme, received, Keys::of(&verifies), public_url, world.clock.now());
+    let verified = verify(
+        &source.verify.scheme,
+        received,
+        Keys::of(&verifies),
+        About { public_url, body: source.body.as_ref() },
+        world.clock.now(),
+    );
     let verified = match verified {
         Ok(verified) => verified,
         Err(rejection) => bail!(
@@ -210,12 +216,13 @@ fn steps(
             }
         }
     }
+    let form = envelope.body_kind.fields(&envelope.body, &payload);
     let input = Input {
         payload: &payload,
         envelope_headers: &envelope.headers,
         query: &envelope.query,
         path: &envelope.path,
-        form: Some(&payload),
+        form: form.as_deref(),
         context: &context,
     };
     match map_fields(&route.fields, &input) {

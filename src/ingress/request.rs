@@ -25,7 +25,7 @@ use crate::store::{Acceptance, StoreError};
 use crate::telemetry::log;
 use crate::verify::handshake::{self, Asked};
 use crate::verify::scheme::Rejection;
-use crate::verify::{Keys, Received, verify};
+use crate::verify::{About, Keys, Received, verify};
 use crate::world::clock::Clock;
 
 type Answer = Response<Full<Bytes>>;
@@ -189,13 +189,13 @@ impl Front {
         };
         let keys = Keys::of(&table.live.resolved.vault);
         let scheme = &source.verify.scheme;
-        let public_url = public_url.as_ref();
+        let about = About { public_url: public_url.as_ref(), body: source.body.as_ref() };
         let unproved = |rejection| unproved(source, rejection);
-        let asked = Asked { received: &received, scheme, keys, public_url, now };
+        let asked = Asked { received: &received, scheme, keys, about, now };
         if let Some(handshake) = handshake::find(&source.handshakes, asked) {
             let answer = handshake.answer(asked);
             if handshake.verify {
-                verify(scheme, received, keys, public_url, now).map_err(unproved)?;
+                verify(scheme, received, keys, about, now).map_err(unproved)?;
             }
             return answer.map(Outcome::Challenge).map_err(|why| {
                 Refusal::new(StatusCode::BAD_REQUEST, "malformed_handshake")
@@ -205,7 +205,7 @@ impl Front {
         if !source.methods.contains(&received.method) {
             return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"));
         }
-        let verified = verify(scheme, received, keys, public_url, now).map_err(unproved)?;
+        let verified = verify(scheme, received, keys, about, now).map_err(unproved)?;
 
         let (routes, split_max) = (table.routes(&source.name), server.limits.split);
         let uid = || Uid(self.deps.world.random.uuid_v7(now));

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use url::Url;
 
+use crate::body::BodyRule;
 use crate::call::api::{self, ApiError};
 use crate::secret::Vault;
 use crate::verify::Keys;
@@ -40,6 +41,8 @@ pub struct Signed {
 /// What signs for one source.
 pub struct Provider<'a> {
     pub scheme: &'a Scheme,
+    /// How the source reads bodies.
+    pub body: Option<&'a BodyRule>,
     pub vault: &'a Vault,
     /// The source's URL as the provider knows it: what schemes that sign the URL sign.
     pub public_url: Url,
@@ -71,6 +74,7 @@ impl Provider<'_> {
             headers: notification.headers.clone(),
             body: notification.body.clone(),
             id: notification.id.clone(),
+            body_rule: self.body.cloned(),
         };
         let proof = sign(self.scheme, Keys::of(self.vault), &unsigned, self.clock.now(), which)?;
         let mut headers = notification.headers.clone();
