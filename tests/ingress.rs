@@ -29,8 +29,8 @@ use router::store::{Budget, EventView, Query, Store};
 use router::telemetry::{Backlog, Metrics};
 use router::verify::Keys;
 use router::verify::scheme::{
-    Algorithm, Hash, Scheme, SecretEncoding, Signature, SignatureEncoding, SignatureSyntax,
-    Signing, Strength,
+    Algorithm, Hash, KeyForm, Scheme, Signature, SignatureEncoding, SignatureSyntax, Signing,
+    Strength,
 };
 use router::verify::sign::{Unsigned, sign};
 use router::verify::text::{Part, Selector};
@@ -52,9 +52,8 @@ fn scheme() -> Scheme {
     Scheme::Signing(Signing {
         algorithm: Algorithm::Hmac(Hash::Sha256),
         secrets: vec![secret("old"), secret("new")].into(),
-        secret_encoding: SecretEncoding::Utf8,
-        strip_prefix: None,
-        secret_digest: None,
+        form: KeyForm::default(),
+        certificate: None,
         signed: vec![Part::Timestamp, Part::Literal(".".to_owned()), Part::Body],
         signature: Signature {
             at: Selector::Header("X-Signature".to_owned()),

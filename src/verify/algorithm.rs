@@ -3,7 +3,8 @@
 use hmac::{Hmac as Keyed, KeyInit, Mac};
 use ring::rand::SystemRandom;
 use ring::signature::{
-    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, ED25519, EcdsaKeyPair, Ed25519KeyPair,
+    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256_SHA256_FIXED,
+    ECDSA_P256_SHA256_FIXED_SIGNING, ED25519, EcdsaKeyPair, Ed25519KeyPair,
     RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256,
     RsaKeyPair, UnparsedPublicKey,
 };
@@ -11,8 +12,9 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{PrivatePkcs8KeyDer, SubjectPublicKeyInfoDer};
 use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha512};
-use spki::{ObjectIdentifier, SubjectPublicKeyInfoRef};
 use subtle::{Choice, ConstantTimeEq};
+use x509_cert::der::asn1::ObjectIdentifier;
+use x509_cert::spki::SubjectPublicKeyInfoRef;
 
 use super::scheme::{Algorithm, Hash, PublicKey};
 
@@ -49,6 +51,87 @@ pub(super) fn is_signed(
                 }
             };
             Choice::from(u8::from(candidates.iter().any(|candidate| is_by(candidate).is_ok())))
+        }
+    }
+}
+
+/// The algorithms of JSON Web Signatures that are taken (RFC 7518, 3.1; RFC 8037, 3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JwtAlgorithm {
+    Hs256,
+    Hs512,
+    Rs256,
+    Es256,
+    EdDsa,
+}
+
+impl JwtAlgorithm {
+    pub const ALL: [Self; 5] = [Self::Hs256, Self::Hs512, Self::Rs256, Self::Es256, Self::EdDsa];
+
+    /// As `alg` says it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hs256 => "HS256",
+            Self::Hs512 => "HS512",
+            Self::Rs256 => "RS256",
+            Self::Es256 => "ES256",
+            Self::EdDsa => "EdDSA",
+        }
+    }
+
+    /// The kind of its keys, where they are public ones.
+    pub fn public_key(self) -> Option<PublicKey> {
+        match self {
+            Self::Hs256 | Self::Hs512 => None,
+            Self::Rs256 => Some(PublicKey::RsaSha256),
+            Self::Es256 => Some(PublicKey::EcdsaP256Sha256),
+            Self::EdDsa => Some(PublicKey::Ed25519),
+        }
+    }
+}
+
+pub(super) fn is_jws(
+    algorithm: JwtAlgorithm,
+    key: &[u8],
+    message: &[u8],
+    signature: &[u8],
+) -> Choice {
+    let by =
+        |verified: Result<(), ring::error::Unspecified>| Choice::from(u8::from(verified.is_ok()));
+    match algorithm {
+        JwtAlgorithm::Hs256 => mac(Hash::Sha256, key, &[message]).ct_eq(signature),
+        JwtAlgorithm::Hs512 => mac(Hash::Sha512, key, &[message]).ct_eq(signature),
+        JwtAlgorithm::Rs256 => {
+            by(UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, key).verify(message, signature))
+        }
+        // Both numbers side by side, not in DER (RFC 7518, 3.4).
+        JwtAlgorithm::Es256 => {
+            by(UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key).verify(message, signature))
+        }
+        JwtAlgorithm::EdDsa => by(UnparsedPublicKey::new(&ED25519, key).verify(message, signature)),
+    }
+}
+
+/// Signs as the sender of a token; `key` is the shared secret, or the text of a private key.
+pub(super) fn sign_jws(
+    algorithm: JwtAlgorithm,
+    key: &[u8],
+    private_key: &str,
+    message: &[u8],
+) -> Result<Vec<u8>, &'static str> {
+    match algorithm {
+        JwtAlgorithm::Hs256 => Ok(mac(Hash::Sha256, key, &[message])),
+        JwtAlgorithm::Hs512 => Ok(mac(Hash::Sha512, key, &[message])),
+        JwtAlgorithm::Rs256 => sign(PublicKey::RsaSha256, private_key, &[message]),
+        JwtAlgorithm::EdDsa => sign(PublicKey::Ed25519, private_key, &[message]),
+        JwtAlgorithm::Es256 => {
+            const REFUSED: &str = "it is not a P-256 private key in PEM (`BEGIN PRIVATE KEY`)";
+            let key = PrivatePkcs8KeyDer::from_pem_slice(private_key.as_bytes());
+            let (key, random) = (key.map_err(|_| REFUSED)?, SystemRandom::new());
+            let signing = &ECDSA_P256_SHA256_FIXED_SIGNING;
+            let pair = EcdsaKeyPair::from_pkcs8(signing, key.secret_pkcs8_der(), &random);
+            let signature = pair.map_err(|_| REFUSED)?.sign(&random, message);
+            Ok(signature.map_err(|_| REFUSED)?.as_ref().to_vec())
         }
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value as Json;
 use url::Url;
 
@@ -25,8 +26,25 @@ pub enum Canonical {
     HeaderLines { list: String, required: Vec<String> },
     /// RFC 8785: JSON with sorted names and without blanks.
     Jcs,
+    /// The method, the path and the sorted query without `jwt`, joined by `&` (what Atlassian Connect calls the canonical
+    /// request).
+    AtlassianRequest,
     /// The URL with what is sorted of query and form behind it, joined by `?` and `.` as it depends on which of them are there.
     PlivoV3,
+}
+
+impl Canonical {
+    /// The whole body is in it.
+    pub fn has_body(&self) -> bool {
+        match self {
+            Canonical::SortedForm
+            | Canonical::PhpSerialize { .. }
+            | Canonical::Lines(_)
+            | Canonical::Jcs
+            | Canonical::PlivoV3 => true,
+            Canonical::HeaderLines { .. } | Canonical::AtlassianRequest => false,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +67,7 @@ pub(super) fn write(form: &Canonical, request: &Request<'_>) -> Option<Vec<u8>> 
             jcs(request.json()?, &mut text);
             Some(text.into())
         }
+        Canonical::AtlassianRequest => Some(atlassian_request(request).into_bytes()),
         Canonical::PlivoV3 => plivo_v3(request).map(String::into_bytes),
     }
 }
@@ -197,6 +216,29 @@ fn plivo_v3(request: &Request<'_>) -> Option<String> {
     }
     text.push_str(&joined(&form, "", ""));
     Some(text)
+}
+
+/// Names sorted, of a repeated name the values sorted and joined by commas, all escaped but for unreserved characters
+/// (RFC 3986, 2.3).
+fn atlassian_request(request: &Request<'_>) -> String {
+    const RESERVED: &AsciiSet =
+        &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+    let escaped = |text: &str| utf8_percent_encode(text, RESERVED).to_string();
+    let mut query: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (name, value) in request.received.query.iter().filter(|(name, _)| name != "jwt") {
+        query.entry(escaped(name)).or_default().push(escaped(value));
+    }
+    let pairs = query.into_iter().map(|(name, mut values)| {
+        values.sort();
+        format!("{name}={}", values.join(","))
+    });
+    let pairs: Vec<String> = pairs.collect();
+    let path = request.raw_path().replace('&', "%26");
+    let path = match path.trim_end_matches('/') {
+        "" => "/",
+        path => path,
+    };
+    format!("{}&{path}&{}", request.received.method, pairs.join("&"))
 }
 
 /// Decodes the escapes of the characters in `set`.

@@ -197,6 +197,10 @@ fn shared_key(scheme: &Scheme, request: &Request<'_>) -> Option<zeroize::Zeroizi
             schemes.iter().find_map(|scheme| shared_key(scheme, request))
         }
         Scheme::ForEach { scheme, .. } => shared_key(scheme, request),
-        Scheme::Signing(_) | Scheme::Token(_) | Scheme::Require(_) | Scheme::None { .. } => None,
+        Scheme::Signing(_)
+        | Scheme::Token(_)
+        | Scheme::Jwt(_)
+        | Scheme::Require(_)
+        | Scheme::None { .. } => None,
     }
 }

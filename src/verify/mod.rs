@@ -1,10 +1,13 @@
 //! Did the sender prove itself? Pure: the time is an argument, secrets come from the vault, nothing is fetched.
 
-mod algorithm;
+pub mod algorithm;
 pub mod canonical;
+pub mod certificate;
 pub mod condition;
 pub mod elements;
+pub mod fetched;
 pub mod handshake;
+pub mod jwt;
 mod request;
 pub mod scheme;
 pub mod sign;
@@ -19,10 +22,13 @@ mod token;
 pub use request::{About, Keys};
 
 use bytes::Bytes;
+use fetched::Want;
 use http::{HeaderMap, Method};
 use jiff::Timestamp;
+use jwt::JwtAt;
 use request::Request;
 use scheme::{Rejection, Scheme, TokenAt};
+use text::Selector;
 
 /// A request with its whole body, bound to a source, not yet trusted.
 #[derive(Clone, Debug)]
@@ -80,10 +86,67 @@ pub fn verify(
     Ok(Verified { received, secret_headers, secret_query })
 }
 
+/// The keys that have to be fetched before `received` can be verified; mostly none. A stranger cannot have anything fetched
+/// but what the scheme pins.
+pub fn wants(
+    scheme: &Scheme,
+    received: &Received,
+    keys: Keys<'_>,
+    about: About<'_>,
+    now: Timestamp,
+) -> Vec<Want> {
+    let mut wants = Vec::new();
+    let mut find = |scheme: &Scheme, request: &Request<'_>| {
+        let found = match scheme {
+            Scheme::Signing(signing) => signing::want(signing, request),
+            Scheme::Jwt(jwt) => jwt::want(jwt, request),
+            _ => None,
+        };
+        wants.extend(found.filter(|want| !wants.contains(want)));
+    };
+    each(scheme, &Request::new(received, keys, about, now), &mut find);
+    wants.truncate(WANTS_MAX);
+    wants
+}
+
+/// How many keys one request may have fetched.
+const WANTS_MAX: usize = 4;
+
+/// Every scheme that the request may have to pass.
+fn each(scheme: &Scheme, request: &Request<'_>, visit: &mut dyn FnMut(&Scheme, &Request<'_>)) {
+    match scheme {
+        Scheme::AnyOf(schemes) => {
+            for scheme in schemes {
+                each(scheme, request, visit);
+            }
+        }
+        Scheme::AllOf(schemes) => {
+            for scheme in schemes {
+                if matches!(scheme, Scheme::Require(conditions) if !conditions.hold(request)) {
+                    return;
+                }
+                each(scheme, request, visit);
+            }
+        }
+        Scheme::ForEach { path, scheme } => {
+            let Some(json) = request.json() else { return };
+            for element in elements::hits(path, json) {
+                each(scheme, &request.within(element), visit);
+            }
+        }
+        Scheme::Signing(_)
+        | Scheme::Token(_)
+        | Scheme::Jwt(_)
+        | Scheme::Require(_)
+        | Scheme::None { .. } => visit(scheme, request),
+    }
+}
+
 fn prove(scheme: &Scheme, request: &Request<'_>) -> Result<(), Rejection> {
     match scheme {
         Scheme::Signing(signing) => signing::check(signing, request),
         Scheme::Token(token) => token::check(token, request),
+        Scheme::Jwt(jwt) => jwt::check(jwt, request),
         Scheme::AnyOf(schemes) => {
             let mut reason = Rejection::MissingSignature;
             for scheme in schemes {
@@ -127,6 +190,12 @@ fn credentials(scheme: &Scheme, headers: &mut Vec<String>, query: &mut Vec<Strin
             }
         }
         Scheme::ForEach { scheme, .. } => credentials(scheme, headers, query),
+        Scheme::Jwt(jwt) => match &jwt.at {
+            JwtAt::Header { name, .. } => headers.push(name.to_ascii_lowercase()),
+            JwtAt::At(Selector::Query(name)) => query.push(name.clone()),
+            // The body is what is kept, and a token without content proves nothing but that.
+            JwtAt::Bearer | JwtAt::At(_) | JwtAt::Body | JwtAt::Detached { .. } => {}
+        },
         Scheme::Signing(_) | Scheme::Require(_) | Scheme::None { .. } => {}
     }
 }

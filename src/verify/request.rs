@@ -9,6 +9,7 @@ use serde_json::Value as Json;
 use url::Url;
 
 use super::Received;
+use super::fetched::Fetched;
 use super::text::Selector;
 use crate::body::BodyRule;
 use crate::body::form::{self, Field, FormSyntax};
@@ -21,12 +22,16 @@ pub struct Keys<'a> {
     pub vault: &'a Vault,
     /// What handshakes brought for this source and path, the newest first.
     pub captured: &'a [SecretValue],
+    /// What was fetched for this request.
+    pub fetched: &'a Fetched,
+    /// Of a sender: its private key, where the router fetches the public one.
+    pub private: Option<&'a SecretValue>,
 }
 
 impl<'a> Keys<'a> {
     /// Those of the configuration alone.
     pub fn of(vault: &'a Vault) -> Self {
-        Self { vault, captured: &[] }
+        Self { vault, captured: &[], fetched: Fetched::NOTHING, private: None }
     }
 }
 

@@ -9,7 +9,10 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use zeroize::Zeroizing;
 
 use super::algorithm;
+use super::certificate::Certificate;
 use super::condition::Conditions;
+use super::fetched::KeySet;
+use super::jwt::{Jwt, JwtKeys};
 use super::request::{Found, Request};
 use super::text::{Selector, Text};
 use crate::secret::{SecretRef, SecretValue};
@@ -19,6 +22,7 @@ use crate::secret::{SecretRef, SecretValue};
 pub enum Scheme {
     Signing(Signing),
     Token(Token),
+    Jwt(Jwt),
     /// One that verifies is enough.
     AnyOf(Vec<Scheme>),
     /// Each must verify.
@@ -51,11 +55,9 @@ pub struct Signing {
     pub algorithm: Algorithm,
     /// Any of them verifies: shared secrets, or the public keys of the sender.
     pub secrets: Secrets,
-    pub secret_encoding: SecretEncoding,
-    /// Taken off the front of the secret before decoding, where it is there.
-    pub strip_prefix: Option<String>,
-    /// The key is this hash of the secret.
-    pub secret_digest: Option<Hash>,
+    pub form: KeyForm,
+    /// Where the sender's certificate is, which stands for `secrets` where there are none.
+    pub certificate: Option<Certificate>,
     /// The signed text.
     pub signed: Text,
     pub signature: Signature,
@@ -166,8 +168,9 @@ pub enum PublicKey {
     RsaSha1,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SecretEncoding {
+    #[default]
     Utf8,
     Base64,
     Hex,
@@ -220,6 +223,23 @@ impl Scheme {
                 schemes.iter().flat_map(|scheme| scheme.unusable(value)).collect()
             }
             Scheme::ForEach { scheme, .. } => scheme.unusable(value),
+            Scheme::Jwt(Jwt { keys: JwtKeys::Secrets { secrets, form }, algorithms, .. }) => {
+                let fits = |text: &str| {
+                    let mut all = algorithms.iter().map(|it| form.key(text, it.public_key()));
+                    match all.clone().any(|key| key.is_ok()) {
+                        true => None,
+                        false => all.find_map(Result::err),
+                    }
+                };
+                let named = secrets.named();
+                named.filter_map(|secret| Some((secret, fits(value(secret)?.as_ref())?))).collect()
+            }
+            Scheme::Jwt(Jwt { keys: JwtKeys::Pinned(file), .. }) => value(file)
+                .filter(|text| KeySet::jwks(text.as_ref().as_bytes()).is_err())
+                .map(|_| (file, "it is no JWK set with an RSA, P-256 or Ed25519 key"))
+                .into_iter()
+                .collect(),
+            Scheme::Jwt(_) => Vec::new(),
             Scheme::Token(_) | Scheme::Require(_) | Scheme::None { .. } => Vec::new(),
             Scheme::AnyOf(schemes) => {
                 let Some((first, others)) = schemes.split_first() else { return Vec::new() };
@@ -235,6 +255,26 @@ impl Scheme {
 }
 
 impl Scheme {
+    /// The private key that a sender needs where the router fetches the public one.
+    pub fn fetched_key(&self) -> Option<PublicKey> {
+        match self {
+            Scheme::Signing(Signing {
+                algorithm: Algorithm::PublicKey(kind),
+                certificate: Some(_),
+                secrets,
+                ..
+            }) if *secrets == Secrets::default() => Some(*kind),
+            Scheme::Jwt(Jwt {
+                keys: JwtKeys::Fetched(_) | JwtKeys::Pinned(_), algorithms, ..
+            }) => algorithms.iter().find_map(|algorithm| algorithm.public_key()),
+            Scheme::AnyOf(schemes) | Scheme::AllOf(schemes) => {
+                schemes.iter().find_map(Scheme::fetched_key)
+            }
+            Scheme::ForEach { scheme, .. } => scheme.fetched_key(),
+            _ => None,
+        }
+    }
+
     /// The `{name}` parts of the source's path that choose secrets.
     pub fn path_parts(&self) -> Vec<&str> {
         match self {
@@ -245,7 +285,10 @@ impl Scheme {
                 schemes.iter().flat_map(Scheme::path_parts).collect()
             }
             Scheme::ForEach { scheme, .. } => scheme.path_parts(),
-            Scheme::Require(_) | Scheme::None { .. } => Vec::new(),
+            Scheme::Jwt(Jwt { keys: JwtKeys::Secrets { secrets, .. }, .. }) => {
+                secrets.path_part().into_iter().collect()
+            }
+            Scheme::Jwt(_) | Scheme::Require(_) | Scheme::None { .. } => Vec::new(),
         }
     }
 
@@ -256,6 +299,13 @@ impl Scheme {
                 secrets.named().map(|secret| (secret, *kind)).collect()
             }
             Scheme::ForEach { scheme, .. } => scheme.public_keys(),
+            Scheme::Jwt(Jwt { keys: JwtKeys::Secrets { secrets, .. }, algorithms, .. }) => {
+                let kind = algorithms.iter().find_map(|algorithm| algorithm.public_key());
+                kind.into_iter()
+                    .flat_map(|kind| secrets.named().map(move |secret| (secret, kind)))
+                    .collect()
+            }
+            Scheme::Jwt(_) => Vec::new(),
             Scheme::AnyOf(schemes) | Scheme::AllOf(schemes) => {
                 schemes.iter().flat_map(Scheme::public_keys).collect()
             }
@@ -266,11 +316,25 @@ impl Scheme {
     }
 }
 
-impl Signing {
-    /// The key bytes behind the text of a secret, or why there are none. The same reading as at verification, so a
-    /// configuration whose secret cannot be read is refused before it runs.
-    pub fn key(&self, secret: &str) -> Result<Zeroizing<Vec<u8>>, &'static str> {
-        let Algorithm::PublicKey(kind) = self.algorithm else { return self.bytes(secret) };
+/// How the text of a secret becomes a key.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct KeyForm {
+    pub encoding: SecretEncoding,
+    /// Taken off the front of the secret before decoding, where it is there.
+    pub strip_prefix: Option<String>,
+    /// The key is this hash of the secret.
+    pub digest: Option<Hash>,
+}
+
+impl KeyForm {
+    /// The key bytes behind the text of a secret, or why there are none; of a public key those of this kind. The same reading
+    /// as at verification, so a configuration whose secret cannot be read is refused before it runs.
+    pub(super) fn key(
+        &self,
+        secret: &str,
+        public: Option<PublicKey>,
+    ) -> Result<Zeroizing<Vec<u8>>, &'static str> {
+        let Some(kind) = public else { return self.bytes(secret) };
         let bytes = match algorithm::is_pem(secret) {
             true => algorithm::pem(secret)?.into(),
             false => self.bytes(secret)?,
@@ -284,7 +348,7 @@ impl Signing {
             .as_deref()
             .and_then(|prefix| secret.strip_prefix(prefix))
             .unwrap_or(secret);
-        let key = match self.secret_encoding {
+        let key = match self.encoding {
             SecretEncoding::Utf8 => text.as_bytes().to_vec(),
             SecretEncoding::Base64 => BASE64.decode(text).map_err(|_| "it is not base64")?,
             SecretEncoding::Hex => hex::decode(text).map_err(|_| "it is not hexadecimal")?,
@@ -293,10 +357,20 @@ impl Signing {
             return Err("it is empty");
         }
         let key = Zeroizing::new(key);
-        Ok(match self.secret_digest {
+        Ok(match self.digest {
             Some(hash) => Zeroizing::new(algorithm::digest(hash, &[&key])),
             None => key,
         })
+    }
+}
+
+impl Signing {
+    pub(super) fn key(&self, secret: &str) -> Result<Zeroizing<Vec<u8>>, &'static str> {
+        let public = match self.algorithm {
+            Algorithm::PublicKey(kind) => Some(kind),
+            Algorithm::Hmac(_) | Algorithm::Digest(_) => None,
+        };
+        self.form.key(secret, public)
     }
 
     /// The unit of the signed time: seconds where only `signature.parse` names it.
@@ -395,6 +469,18 @@ pub enum Rejection {
     UnusableSecret,
     /// There is no secret for who the request says it is from.
     NoSecret,
+    /// The token is signed by an algorithm that the scheme does not take.
+    WrongAlgorithm,
+    /// The key that the token names is not among the sender's.
+    UnknownKey,
+    /// A claim of the token is missing or says something else.
+    WrongClaim,
+    /// The certificate is said to be where the provider has none.
+    ForeignCertificate,
+    /// The certificate is not valid now, or not the provider's.
+    BadCertificate,
+    /// The keys could not be fetched: nothing is known of the sender.
+    KeyUnavailable,
     /// What the scheme requires of a request is not there.
     MissingValue,
     /// What the scheme requires of a request is not so.
@@ -434,6 +520,12 @@ impl Rejection {
             Rejection::WrongToken => "wrong_token",
             Rejection::UnusableSecret => "unusable_secret",
             Rejection::NoSecret => "no_secret",
+            Rejection::WrongAlgorithm => "wrong_algorithm",
+            Rejection::UnknownKey => "unknown_key",
+            Rejection::WrongClaim => "wrong_claim",
+            Rejection::ForeignCertificate => "foreign_certificate",
+            Rejection::BadCertificate => "bad_certificate",
+            Rejection::KeyUnavailable => "key_unavailable",
             Rejection::MissingValue => "missing_value",
             Rejection::WrongValue => "wrong_value",
         }

@@ -1,14 +1,15 @@
 //! The sender's side of every scheme: what a request must carry so that [`super::verify`] takes it.
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD as BASE64_URL};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use jiff::Timestamp;
-use serde_json::{Map, Value as Json};
+use serde_json::{Map, Value as Json, json};
 use url::{Url, form_urlencoded};
 
 use super::condition::{Condition, Conditions, Expected};
+use super::jwt::{ExpectedClaim, Jwt, JwtAt, JwtKeys};
 use super::request::{About, Found, Keys, Request};
 use super::scheme::{Algorithm, Scheme, Secrets, Signing, Token, TokenAt, plain_members};
 use super::text::{Lack, Layout, Part, Selector};
@@ -16,6 +17,9 @@ use super::{Received, algorithm, elements, signature, time};
 use crate::body::BodyRule;
 use crate::body::form::FormSyntax;
 use crate::secret::SecretValue;
+
+/// How long a token is good.
+const TOKEN_LIFE_S: i64 = 300;
 
 /// A request before its sender proves itself.
 #[derive(Clone, Debug)]
@@ -192,6 +196,7 @@ impl<'a> Signer<'a> {
         match scheme {
             Scheme::Signing(signing) => self.sign_text(signing, draft),
             Scheme::Token(token) => self.show_token(token, draft),
+            Scheme::Jwt(jwt) => self.show_jwt(jwt, draft),
             Scheme::AnyOf(schemes) => {
                 let mut first = Err(SignError::NoSuchSecret(self.which));
                 for (number, scheme) in schemes.iter().enumerate() {
@@ -308,7 +313,10 @@ impl<'a> Signer<'a> {
         request: &Request<'_>,
         time: &str,
     ) -> Result<String, SignError> {
-        let (name, value) = self.secret(&scheme.secrets, request)?;
+        let (name, value) = match (scheme.certificate.is_some(), self.keys.private) {
+            (true, Some(private)) => ("of the sender".to_owned(), private),
+            _ => self.secret(&scheme.secrets, request)?,
+        };
         let key = match scheme.algorithm {
             Algorithm::PublicKey(_) => None,
             Algorithm::Hmac(_) | Algorithm::Digest(_) => {
@@ -331,6 +339,96 @@ impl<'a> Signer<'a> {
                 .map_err(|why| SignError::NoPrivateKey { name, why })?,
         };
         Ok(signature::write(&signed, &scheme.signature, Some(time)))
+    }
+
+    fn show_jwt(&self, jwt: &Jwt, draft: &mut Draft) -> Result<(), SignError> {
+        let token = {
+            let received = draft.received(self.now);
+            let request = Request::new(&received, self.keys, draft.about(), self.now);
+            self.jwt(jwt, &request)?
+        };
+        match &jwt.at {
+            JwtAt::Header { name, prefix } => {
+                draft.set(&Selector::Header(name.clone()), format!("{prefix}{token}"))
+            }
+            JwtAt::Detached { name } => draft.set(&Selector::Header(name.clone()), token),
+            JwtAt::Bearer => {
+                draft.set(&Selector::Header("authorization".to_owned()), format!("Bearer {token}"))
+            }
+            JwtAt::At(selector) => draft.set(selector, token),
+            JwtAt::Body => {
+                draft.unsigned.body = token.into();
+                Ok(())
+            }
+        }
+    }
+
+    fn jwt(&self, jwt: &Jwt, request: &Request<'_>) -> Result<String, SignError> {
+        let none = || SignError::NoSuchSecret(self.which);
+        let algorithm = *jwt.algorithms.first().ok_or_else(none)?;
+        let (name, value) = match &jwt.keys {
+            JwtKeys::Secrets { secrets, .. } => self.secret(secrets, request)?,
+            JwtKeys::Fetched(_) | JwtKeys::Pinned(_) => {
+                ("of the sender".to_owned(), self.keys.private.ok_or_else(none)?)
+            }
+        };
+        let key = match (&jwt.keys, algorithm.public_key()) {
+            (JwtKeys::Secrets { form, .. }, None) => {
+                Some(form.key(value.expose(), None).map_err(|why| SignError::UnusableSecret {
+                    name: name.clone(),
+                    why: why.to_owned(),
+                })?)
+            }
+            _ => None,
+        };
+        let detached = matches!(jwt.at, JwtAt::Detached { .. });
+        let header = match detached {
+            true => json!({ "alg": algorithm.name(), "b64": false, "crit": ["b64"] }),
+            false => json!({ "alg": algorithm.name(), "typ": "JWT" }),
+        };
+        let header = BASE64_URL.encode(header.to_string());
+        let (content, signed) = match detached {
+            true => {
+                let body = &request.received.body;
+                (String::new(), [header.as_bytes(), b".", body].concat())
+            }
+            false => {
+                let content = BASE64_URL.encode(self.claims(jwt, request)?.to_string());
+                let signed = format!("{header}.{content}").into_bytes();
+                (content, signed)
+            }
+        };
+        let key = key.as_ref().map_or(&[][..], |key| &key[..]);
+        let signature = algorithm::sign_jws(algorithm, key, value.expose(), &signed)
+            .map_err(|why| SignError::NoPrivateKey { name, why })?;
+        Ok(format!("{header}.{content}.{}", BASE64_URL.encode(signature)))
+    }
+
+    /// What the body says, where it is to be the token, and what the scheme asks for.
+    fn claims(&self, jwt: &Jwt, request: &Request<'_>) -> Result<Json, SignError> {
+        let mut claims = match jwt.at {
+            JwtAt::Body => serde_json::from_slice(&request.received.body)
+                .map_err(|_| SignError::Place("a body that is no JSON object".to_owned()))?,
+            _ => Map::new(),
+        };
+        let (now, soon) = (self.now.as_second(), self.now.as_second() + TOKEN_LIFE_S);
+        for name in &jwt.required {
+            let value = if name == "exp" { json!(soon) } else { json!("1") };
+            claims.entry(name.clone()).or_insert(value);
+        }
+        claims.insert("iat".to_owned(), json!(now));
+        for claim in &jwt.claims {
+            let value = match claim.expected.first() {
+                None => continue,
+                Some(ExpectedClaim::Bool(flag)) => json!(flag),
+                Some(ExpectedClaim::Text(text)) => {
+                    let text = Layout::of(request).whole(text).map_err(missing)?;
+                    json!(String::from_utf8_lossy(&text))
+                }
+            };
+            claims.insert(claim.name.clone(), value);
+        }
+        Ok(Json::Object(claims))
     }
 
     fn show_token(&self, token: &Token, draft: &mut Draft) -> Result<(), SignError> {

@@ -3,9 +3,12 @@
 use std::borrow::Cow;
 
 use subtle::Choice;
+use zeroize::Zeroizing;
 
+use super::certificate::Certificate;
+use super::fetched::Want;
 use super::request::{Found, Request};
-use super::scheme::{Rejection, Signing};
+use super::scheme::{Algorithm, Rejection, Secrets, Signing};
 use super::signature::{self, Parsed};
 use super::text::{Lack, Layout};
 use super::{algorithm, time};
@@ -51,20 +54,39 @@ fn check_one(signing: &Signing, request: &Request<'_>, header: &str) -> Result<(
     };
     let message = layout.pieces(&signing.signed).map_err(rejection)?;
 
-    let (mut matches, mut usable) = (Choice::from(0), false);
-    for secret in signing.secrets.values(request)? {
-        let Ok(key) = signing.key(secret.expose()) else { continue };
-        usable = true;
+    let mut matches = Choice::from(0);
+    for key in keys(signing, request)? {
         let message: Vec<&[u8]> = message.iter().map(|piece| piece.bytes(&key)).collect();
         matches |= algorithm::is_signed(signing.algorithm, &key, &message, &parsed.candidates);
     }
-    match (usable, bool::from(matches)) {
-        (false, _) => return Err(Rejection::UnusableSecret),
-        (true, false) => return Err(Rejection::WrongSignature),
-        (true, true) => {}
+    if !bool::from(matches) {
+        return Err(Rejection::WrongSignature);
     }
     // Last, so that `stale` is said of an authentic request only.
     signed_at.map_or(Ok(()), |(at, tolerance)| time::judge(at, request.now, tolerance))
+}
+
+/// The keys of which one must have signed; at least one.
+fn keys(signing: &Signing, request: &Request<'_>) -> Result<Vec<Zeroizing<Vec<u8>>>, Rejection> {
+    if let (Algorithm::PublicKey(kind), Some(certificate)) = (signing.algorithm, fetched(signing)) {
+        return Ok(vec![Zeroizing::new(certificate.key(kind, request)?)]);
+    }
+    let values = signing.secrets.values(request)?;
+    let keys: Vec<_> =
+        values.into_iter().filter_map(|secret| signing.key(secret.expose()).ok()).collect();
+    if keys.is_empty() { Err(Rejection::UnusableSecret) } else { Ok(keys) }
+}
+
+/// The certificate that has to be fetched: a key that the source pins stands for it.
+fn fetched(signing: &Signing) -> Option<&Certificate> {
+    signing.certificate.as_ref().filter(|_| signing.secrets == Secrets::default())
+}
+
+/// The certificate that the request needs, if it is one of the provider's.
+pub(super) fn want(signing: &Signing, request: &Request<'_>) -> Option<Want> {
+    // Of what has no signature no certificate is fetched.
+    signature_text(signing, request).ok()?;
+    Some(Want { at: fetched(signing)?.place(request).ok()?, key_id: None })
 }
 
 /// A part that the request lacks, or has twice, cannot have been signed.

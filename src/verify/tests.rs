@@ -59,9 +59,8 @@ fn plain(secrets: &[&str]) -> Signing {
     Signing {
         algorithm: Algorithm::Hmac(Hash::Sha256),
         secrets: secrets.iter().copied().map(secret).collect::<Vec<_>>().into(),
-        secret_encoding: SecretEncoding::Utf8,
-        strip_prefix: None,
-        secret_digest: None,
+        form: KeyForm::default(),
+        certificate: None,
         signed: vec![Part::Body],
         signature: Signature {
             at: header("X-Signature"),
@@ -133,8 +132,11 @@ fn scheme(provider: &str, secrets: &[&str]) -> Signing {
             let prefix = if provider == "svix" { "svix" } else { "webhook" };
             let parts = vec![Part::Id, literal("."), Part::Timestamp, literal("."), Part::Body];
             Signing {
-                secret_encoding: SecretEncoding::Base64,
-                strip_prefix: Some("whsec_".to_owned()),
+                form: KeyForm {
+                    encoding: SecretEncoding::Base64,
+                    strip_prefix: Some("whsec_".to_owned()),
+                    digest: None,
+                },
                 signature: signature(
                     &format!("{prefix}-signature"),
                     SignatureEncoding::Base64,

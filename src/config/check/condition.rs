@@ -56,8 +56,21 @@ impl Checker {
 
     /// An expression for a whole value.
     pub(super) fn anchored(&mut self, node: &Node) -> Option<Regex> {
+        self.expression(node, Regex::new)
+    }
+
+    /// The same for a text.
+    pub(super) fn anchored_text(&mut self, node: &Node) -> Option<regex::Regex> {
+        self.expression(node, regex::Regex::new)
+    }
+
+    fn expression<R>(
+        &mut self,
+        node: &Node,
+        compile: impl Fn(&str) -> Result<R, regex::Error>,
+    ) -> Option<R> {
         let pattern = &node.as_text()?.text;
-        match Regex::new(&format!("^(?:{pattern})$")) {
+        match compile(&format!("^(?:{pattern})$")) {
             Ok(regex) => Some(regex),
             Err(error) => {
                 let message = format!("`{pattern}` is no regular expression: {error}");

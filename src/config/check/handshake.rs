@@ -125,6 +125,6 @@ fn has_hmac(scheme: &Scheme) -> bool {
         Scheme::Signing(Signing { algorithm, .. }) => matches!(algorithm, Algorithm::Hmac(_)),
         Scheme::AnyOf(schemes) | Scheme::AllOf(schemes) => schemes.iter().any(has_hmac),
         Scheme::ForEach { scheme, .. } => has_hmac(scheme),
-        Scheme::Token(_) | Scheme::Require(_) | Scheme::None { .. } => false,
+        Scheme::Token(_) | Scheme::Jwt(_) | Scheme::Require(_) | Scheme::None { .. } => false,
     }
 }

@@ -12,6 +12,7 @@ mod context;
 mod destination;
 mod extraction;
 mod handshake;
+mod jwt;
 mod key;
 mod needs;
 mod provider;

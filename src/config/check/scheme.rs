@@ -9,12 +9,13 @@ use crate::diag::Diagnostic;
 use crate::diag::code::Code;
 use crate::syntax::{Node, Pair, Value};
 use crate::verify::elements::steps;
+use crate::verify::jwt::{Claim, ExpectedClaim, JwtAt};
 use crate::verify::scheme::{ByPlace, Scheme, Secrets, Strength, Token, TokenAt};
 use crate::verify::text::{Part, Selector};
 
 /// The keys that say of what kind a scheme is.
-const KINDS: [&str; 9] =
-    ["hmac", "digest", "ed25519", "ecdsa", "rsa", "token", "any_of", "all_of", "none"];
+const KINDS: [&str; 10] =
+    ["hmac", "digest", "ed25519", "ecdsa", "rsa", "token", "jwt", "any_of", "all_of", "none"];
 
 impl Checker {
     /// The verification, and the preset's tree where one is named.
@@ -122,9 +123,11 @@ impl Checker {
             );
             return Some(Scheme::None { why: reason });
         }
-        let secrets = match node.get("secret") {
-            Some(secret) => self.secrets(secret)?,
-            None => outer.clone(),
+        let secrets = match (node.get("secret"), node.get("key")) {
+            (Some(secret), _) => self.secrets(secret)?,
+            // A key that would be fetched, pinned.
+            (None, Some(key)) => vec![self.secret_ref(key)?].into(),
+            (None, None) => outer.clone(),
         };
         if let Some(list) = node.get("any_of").or_else(|| node.get("all_of")) {
             let schemes = list.as_list()?;
@@ -137,8 +140,8 @@ impl Checker {
                 );
                 return None;
             }
-            let missing =
-                schemes.iter().any(|it| it.get("secret").is_none() && it.get("none").is_none());
+            let has_keys = ["secret", "none", "key", "jwks", "certificate", "any_of", "all_of"];
+            let missing = schemes.iter().any(|it| has_keys.iter().all(|key| it.get(key).is_none()));
             if secrets == Secrets::default() && missing {
                 self.no_secret(place);
                 return None;
@@ -150,7 +153,10 @@ impl Checker {
                 None => Scheme::AllOf(schemes),
             });
         }
-        if secrets == Secrets::default() {
+        if node.get("jwt").is_some() {
+            return self.jwt(node, place, secrets).map(Scheme::Jwt);
+        }
+        if secrets == Secrets::default() && node.get("certificate").is_none() {
             self.no_secret(place);
             return None;
         }
@@ -235,7 +241,7 @@ impl Checker {
         (!faulty).then_some(ByPlace { at, of: secrets })
     }
 
-    fn no_secret(&mut self, place: &Node) {
+    pub(super) fn no_secret(&mut self, place: &Node) {
         self.push(
             Diagnostic::new(Code::MissingKey, first_key(place), "the verification needs `secret`")
                 .help("add `secret: { env: NAME }`"),
@@ -296,6 +302,11 @@ fn proves(scheme: &Scheme) -> Strength {
         Scheme::Signing(signing) if signing.signed.iter().any(is_whole_body) => Strength::Signed,
         Scheme::Signing(_) => Strength::Partial,
         Scheme::Token(_) => Strength::Token,
+        Scheme::Jwt(jwt) => match &jwt.at {
+            JwtAt::Body | JwtAt::Detached { .. } => Strength::Signed,
+            _ if jwt.claims.iter().any(binds_body) => Strength::Signed,
+            _ => Strength::Partial,
+        },
         Scheme::ForEach { scheme, .. } => proves(scheme).max(Strength::Partial),
         Scheme::Require(_) => Strength::Open,
         Scheme::AnyOf(all) => all.iter().map(proves).max().unwrap_or(Strength::Open),
@@ -305,8 +316,21 @@ fn proves(scheme: &Scheme) -> Strength {
     }
 }
 
+/// The claim says what the body is.
+fn binds_body(claim: &Claim) -> bool {
+    let by = |expected: &ExpectedClaim| match expected {
+        ExpectedClaim::Text(text) => text.iter().any(is_whole_body),
+        ExpectedClaim::Bool(_) => false,
+    };
+    !claim.expected.is_empty() && claim.expected.iter().all(by)
+}
+
 fn is_whole_body(part: &Part) -> bool {
-    matches!(part.source(), Part::Body | Part::Canonical(_))
+    match part.source() {
+        Part::Body => true,
+        Part::Canonical(form) => form.has_body(),
+        _ => false,
+    }
 }
 
 /// The preset's keys with the author's over them. One that says another kind of scheme takes the preset's kind away.

@@ -11,8 +11,8 @@ use crate::diag::code::Code;
 use crate::syntax::Node;
 use crate::verify::canonical::Canonical;
 use crate::verify::scheme::{
-    Algorithm, PublicKey, SecretEncoding, Secrets, Signature, SignatureEncoding, SignatureSyntax,
-    Signing, TimeUnit, TimestampAt, plain_members,
+    Algorithm, KeyForm, PublicKey, SecretEncoding, Secrets, Signature, SignatureEncoding,
+    SignatureSyntax, Signing, TimeUnit, TimestampAt, plain_members,
 };
 use crate::verify::text::{Part, Selector};
 
@@ -43,12 +43,8 @@ impl Checker {
         secrets: Secrets,
     ) -> Option<Signing> {
         let algorithm = algorithm(node)?;
-        let secret_encoding = match string(node, "secret_encoding").as_deref() {
-            None | Some("utf8") => SecretEncoding::Utf8,
-            Some("base64") => SecretEncoding::Base64,
-            Some("hex") => SecretEncoding::Hex,
-            Some(_) => return None,
-        };
+        let form = self.key_form(node)?;
+        let certificate = self.certificate_of(node)?;
         let Some(signature_node) = node.get("signature") else {
             self.push(
                 Diagnostic::new(
@@ -147,14 +143,28 @@ impl Checker {
         Some(Signing {
             algorithm,
             secrets,
-            secret_encoding,
-            strip_prefix: string(node, "strip_prefix"),
-            secret_digest: string(node, "secret_digest").and_then(|name| hash(&name)),
+            form,
+            certificate,
             signed,
             signature,
             timestamp,
             id,
             tolerance: timed.then(|| tolerance.unwrap_or(TOLERANCE)),
+        })
+    }
+
+    /// How the text of a secret becomes a key.
+    pub(super) fn key_form(&mut self, node: &Node) -> Option<KeyForm> {
+        let encoding = match string(node, "secret_encoding").as_deref() {
+            None | Some("utf8") => SecretEncoding::Utf8,
+            Some("base64") => SecretEncoding::Base64,
+            Some("hex") => SecretEncoding::Hex,
+            Some(_) => return None,
+        };
+        Some(KeyForm {
+            encoding,
+            strip_prefix: string(node, "strip_prefix"),
+            digest: string(node, "secret_digest").and_then(|name| hash(&name)),
         })
     }
 
@@ -233,7 +243,7 @@ impl Checker {
     }
 
     /// `{config.N}` in a text is what the source gives for it, where that is no secret.
-    fn with_config(&self, text: &str) -> String {
+    pub(super) fn with_config(&self, text: &str) -> String {
         self.config.iter().fold(text.to_owned(), |text, (name, value)| match value {
             ConfigValue::Text(value) => text.replace(&format!("{{config.{name}}}"), value),
             ConfigValue::Secret(_) => text,

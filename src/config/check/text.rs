@@ -185,6 +185,7 @@ impl Checker {
             "url" => Part::Url,
             "path" => Part::Path,
             "target" => Part::Target,
+            "atlassian_request" => Part::Canonical(Canonical::AtlassianRequest),
             "plivo_v3" => Part::Canonical(Canonical::PlivoV3),
             "timestamp" if signed => Part::Timestamp,
             "id" if signed => Part::Id,

@@ -74,9 +74,10 @@ macro_rules! scheme_keys {
         key("none", Shape::Text, "Nobody is asked; the text says why that is right."),
         key("for_each", Shape::JsonPath, "Each element at this path of the JSON body must verify by itself, and there must be one; `json:` reads the element."),
         key("require", Shape::Mapping(&CONDITIONS), "What the request must be besides; it is looked at before the scheme."),
-        later("jwt"),
-        later("jwks"),
-        later("key"),
+        key("jwt", Shape::Mapping(&JWT), "The sender shows a JSON Web Token that it signed; `secret` is the shared secret or its public key, unless `jwks` is given."),
+        key("jwks", Shape::Any(&[Shape::Text, Shape::Mapping(&JWKS)]), "Where the sender's public keys are, of which the token names one: a URL, or a mapping."),
+        key("key", Shape::Mapping(&SECRET_REF), "The sender's public key, in the place of one that would be fetched."),
+        key("certificate", Shape::Mapping(&CERTIFICATE), "Where the request says the sender's certificate is; beside `rsa` or `ecdsa`, in the place of `secret`."),
         later("mtls"),
         later("handshake"),
         later("capture_secret"),
@@ -112,7 +113,9 @@ static CONFIG: Names = Names {
 pub static SCHEME: Mapping = Mapping {
     name: "a verification scheme",
     keys: scheme_keys![],
-    one_of: &["hmac", "digest", "ed25519", "ecdsa", "rsa", "token", "any_of", "all_of", "none"],
+    one_of: &[
+        "hmac", "digest", "ed25519", "ecdsa", "rsa", "token", "jwt", "any_of", "all_of", "none",
+    ],
 };
 
 static SIGNATURE: Mapping = Mapping {
@@ -168,6 +171,89 @@ static SELECTOR: Mapping = Mapping {
         ),
     ],
     one_of: &["header", "query", "form", "json"],
+};
+
+static JWT: Mapping = Mapping {
+    name: "a token that is signed",
+    keys: &[
+        key("header", Shape::Text, "The header that holds it, after `prefix`."),
+        key("prefix", Shape::Text, "What stands before it in the header, such as `JWT `.")
+            .default("nothing"),
+        key("bearer", Shape::True, "`Authorization: Bearer TOKEN`"),
+        key("query", Shape::Text, "The query parameter that holds it."),
+        key("form", Shape::Text, "The field of the form that holds it."),
+        key("json", Shape::JsonPath, "The text of the JSON body that holds it, as `$.a.b`."),
+        key("body", Shape::True, "The body is the token; see also `body: jwt` of the source."),
+        key(
+            "detached",
+            Shape::Text,
+            "The header with a token without content, for which the body stands (RFC 7797).",
+        ),
+        key(
+            "algorithms",
+            Shape::Many(&Shape::Word(&[
+                word("HS256", "HMAC-SHA256"),
+                word("HS512", "HMAC-SHA512"),
+                word("RS256", "RSA with SHA-256"),
+                word("ES256", "ECDSA P-256 with SHA-256"),
+                word("EdDSA", "Ed25519"),
+            ])),
+            "The only ones that are taken; the token has no say in it.",
+        )
+        .required(),
+        key(
+            "required",
+            Shape::List(&Shape::Text),
+            "Claims that must be there, such as `exp`. `exp` and `nbf` are looked at wherever they are; `iat` where `tolerance` is given.",
+        ),
+        key(
+            "claims",
+            Shape::Names(&CLAIMS),
+            "What claims must say: a text with names as in `signed`, true or false, or a list of which one is enough.",
+        ),
+    ],
+    one_of: &["header", "bearer", "query", "form", "json", "body", "detached"],
+};
+
+static CLAIMS: Names = Names { what: "a claim", pattern: "", value: Shape::Many(&Shape::Scalar) };
+
+static JWKS: Mapping = Mapping {
+    name: "a key set",
+    keys: &[
+        key("url", Shape::Text, "Its https URL."),
+        key(
+            "issuer",
+            Shape::Text,
+            "An issuer that says under `/.well-known/openid-configuration` where it is.",
+        ),
+        key(
+            "file",
+            Shape::Text,
+            "The file that holds it, relative to this file: nothing is fetched.",
+        ),
+    ],
+    one_of: &["url", "issuer", "file"],
+};
+
+static CERTIFICATE: Mapping = Mapping {
+    name: "a certificate to fetch",
+    keys: &[
+        key("url", Shape::Mapping(&SELECTOR), "The place in the request that holds its URL.")
+            .required(),
+        key(
+            "host",
+            Shape::Text,
+            "A regular expression for the whole host: nothing is fetched from any other.",
+        )
+        .required(),
+        key("path", Shape::Text, "A regular expression for the whole path."),
+        key(
+            "name",
+            Shape::Text,
+            "The name for which a public authority must have issued it; left out: the host proves itself by TLS.",
+        ),
+    ],
+    one_of: &[],
 };
 
 static TOKEN: Mapping = Mapping {

@@ -40,7 +40,7 @@ fn now() -> Timestamp {
 fn signing(kind: PublicKey, keys: &[&str], encoding: SecretEncoding) -> Signing {
     Signing {
         algorithm: Algorithm::PublicKey(kind),
-        secret_encoding: encoding,
+        form: KeyForm { encoding, ..KeyForm::default() },
         timestamp: Some(TimestampAt {
             selector: header("x-timestamp"),
             unit: TimeUnit::UnixSeconds,
