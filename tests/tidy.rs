@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 /// Rooms from the bottom to the top. A room imports from its own row and from those before it.
 const LAYERS: &[&[&str]] = &[
     &["name", "world"],
-    &["diag", "files", "secret", "envelope", "telemetry"],
+    &["arming", "diag", "files", "secret", "envelope", "telemetry"],
     &["template", "syntax"],
     &["extract", "verify", "delivery"],
     &["config"],
@@ -25,7 +25,8 @@ const LAYERS: &[&[&str]] = &[
 
 /// Rooms that may import these and nothing else of the house.
 const ONLY: &[(&str, &[&str])] = &[
-    ("store", &["delivery", "envelope", "name", "world", "telemetry"]),
+    ("store", &["delivery", "envelope", "name", "secret", "world", "telemetry"]),
+    ("arming", &["name", "world"]),
     ("envelope", &["name"]),
     ("telemetry", &["envelope", "name"]),
     ("world", &["name"]),

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::admin::{self, Admin};
+use crate::arming::Arming;
 use crate::call::Caller;
 use crate::call::egress::Fence;
 use crate::call::http::HttpTransport;
@@ -80,6 +81,7 @@ impl Running {
         let (stop_admin, admin_stops) = watch::channel(false);
         let (trouble, troubled) = watch::channel(None);
         let metrics = Arc::new(Metrics::new());
+        let arming = Arc::new(Arming::new(Arc::clone(&world.clock)));
         let any_store: Arc<dyn Store> = Arc::<JournalStore>::clone(&store);
 
         let engine = Engine::start(Deps {
@@ -95,10 +97,16 @@ impl Running {
             live: watched.clone(),
             metrics: Arc::clone(&metrics),
             trouble: troubled,
+            arming: Arc::clone(&arming),
         };
         let admin_task = tokio::spawn(admin::serve(private, admin, admin_stops));
-        let ingress =
-            Ingress { world, store: any_store, live: watched, metrics: Arc::clone(&metrics) };
+        let ingress = Ingress {
+            world,
+            store: any_store,
+            live: watched,
+            metrics: Arc::clone(&metrics),
+            arming,
+        };
         let ingress_task = tokio::spawn(ingress::serve(public, ingress, ingress_stops));
         Ok(Self {
             ingress: ingress_at,

@@ -22,6 +22,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
 
+use crate::arming::Arming;
 use crate::config::Live;
 use crate::store::Store;
 use crate::telemetry::Metrics;
@@ -49,6 +50,8 @@ pub struct Ingress {
     pub store: Arc<dyn Store>,
     pub live: watch::Receiver<Arc<Live>>,
     pub metrics: Arc<Metrics>,
+    /// Which sources may take a secret out of a handshake.
+    pub arming: Arc<Arming>,
 }
 
 /// Serves until `shutdown` is true, then finishes what is in flight within [`SHUTDOWN_GRACE`].

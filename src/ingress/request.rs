@@ -21,10 +21,12 @@ use super::paths::Table;
 use crate::config::{Limits, Live, Source};
 use crate::envelope::Envelope;
 use crate::name::{RouteName, SourceName, Uid};
+use crate::secret::Vault;
+use crate::store::captured::{CAPTURED_MAX, Capture, CapturedSecret};
 use crate::store::{Acceptance, StoreError};
 use crate::telemetry::log;
-use crate::verify::handshake;
-use crate::verify::scheme::Rejection;
+use crate::verify::handshake::{self, Handshake};
+use crate::verify::scheme::{Rejection, Selector};
 use crate::verify::{Received, verify};
 use crate::world::clock::Clock;
 
@@ -191,14 +193,14 @@ impl Front {
         let scheme = &source.verify.scheme;
         let challenge = source.handshakes.iter().find(|handshake| handshake.fits(&received));
         if let Some(handshake) = challenge {
+            if let Some(at) = &handshake.capture {
+                return self.capture(source, handshake, at, &received, vault).await;
+            }
             let answer = handshake.answer(&received, scheme, vault);
             if handshake.verify {
                 verify(scheme, received, vault, public_url.as_ref(), now).map_err(unproved)?;
             }
-            return answer.map(Outcome::Challenge).map_err(|why| {
-                Refusal::new(StatusCode::BAD_REQUEST, "malformed_handshake")
-                    .because(format!("{why:?}"))
-            });
+            return answer.map(Outcome::Challenge).map_err(malformed_handshake);
         }
         if !source.methods.contains(&received.method) {
             return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"));
@@ -249,6 +251,58 @@ impl Front {
         Ok(Outcome::Event)
     }
 
+    /// A handshake that brings a secret. It is durable before the answer leaves, for the provider sends it only once.
+    async fn capture(
+        &self,
+        source: &Source,
+        handshake: &Handshake,
+        at: &Selector,
+        received: &Received,
+        vault: &Vault,
+    ) -> Result<Outcome, Refusal> {
+        let not_armed = || {
+            let why = "a secret came that nobody waits for; `router sources arm` does";
+            Refusal::new(StatusCode::UNAUTHORIZED, "not_armed").because(why.to_owned())
+        };
+        let arming = &self.deps.arming;
+        // A stranger learns nothing but this, whatever he sends.
+        if arming.left(&source.name).is_none() {
+            return Err(not_armed());
+        }
+        let value = Handshake::secret(received, at).map_err(malformed_handshake)?;
+        let answer = handshake.answer(received, &source.verify.scheme, vault);
+        let answer = answer.map_err(malformed_handshake)?;
+        let taken = arming.take(&source.name).ok_or_else(not_armed)?;
+        let secret = CapturedSecret {
+            id: Uid(self.deps.world.random.uuid_v7(received.received_at)),
+            source: source.name.clone(),
+            path: received.path.clone(),
+            value,
+            captured_at: received.received_at,
+            armed_by: taken.by().to_owned(),
+        };
+        let fingerprint = secret.fingerprint();
+        // A sender that goes away meanwhile leaves the source disarmed: whether its secret is kept, a list says.
+        match self.deps.store.capture(secret).await {
+            Ok(Capture::Kept(id)) => {
+                self.deps.metrics.secret_captured(&source.name);
+                log::secret_captured(&source.name, id, &fingerprint, taken.by());
+                Ok(Outcome::Challenge(answer))
+            }
+            Ok(Capture::TooMany) => {
+                arming.put_back(&taken);
+                let detail = format!(
+                    "the source has {CAPTURED_MAX} captured secrets already; drop some with `router sources drop`"
+                );
+                Err(Refusal::new(StatusCode::UNAUTHORIZED, "too_many_secrets").because(detail))
+            }
+            Err(error) => {
+                arming.put_back(&taken);
+                Err(not_stored(error))
+            }
+        }
+    }
+
     /// The table of the configuration that runs now. Two requests that see a new one first may both compile it.
     fn table(&self) -> Arc<Table> {
         let live = self.deps.live.borrow().clone();
@@ -288,6 +342,10 @@ fn allow(source: &Source, answer: &mut Answer) {
     if let Ok(allowed) = HeaderValue::from_str(&names.join(", ")) {
         answer.headers_mut().insert(ALLOW, allowed);
     }
+}
+
+fn malformed_handshake(why: handshake::Unanswerable) -> Refusal {
+    Refusal::new(StatusCode::BAD_REQUEST, "malformed_handshake").because(format!("{why:?}"))
 }
 
 fn unproved(rejection: Rejection) -> Refusal {

@@ -29,6 +29,7 @@ pub struct Metrics {
     received: Family<Source, Counter>,
     duplicates: Family<Source, Counter>,
     handshakes: Family<Source, Counter>,
+    captured: Family<Source, Counter>,
     conflicts: Family<Source, Counter>,
     empty_batches: Family<Source, Counter>,
     accepted: Family<Source, Counter>,
@@ -136,6 +137,7 @@ impl Metrics {
             received: Family::default(),
             duplicates: Family::default(),
             handshakes: Family::default(),
+            captured: Family::default(),
             conflicts: Family::default(),
             empty_batches: Family::default(),
             accepted: Family::default(),
@@ -167,6 +169,8 @@ impl Metrics {
         add("events_accepted", "New events made durable", &self.accepted);
         add("events_duplicate", "Events that were known already", &self.duplicates);
         add("handshakes", "Challenges of providers that were answered", &self.handshakes);
+        let captured = "Secrets that were taken out of a handshake and kept";
+        add("secrets_captured", captured, &self.captured);
         add("events_conflict", "Known event ids that came with another body", &self.conflicts);
         let empty = "Requests in which `event.split` found no event: answered 2xx, nothing stored";
         add("requests_empty_batches", empty, &self.empty_batches);
@@ -215,6 +219,10 @@ impl Metrics {
 
     pub fn handshake(&self, source: &SourceName) {
         self.handshakes.get_or_create(&Source::of(source)).inc();
+    }
+
+    pub fn secret_captured(&self, source: &SourceName) {
+        self.captured.get_or_create(&Source::of(source)).inc();
     }
 
     pub fn conflict(&self, source: &SourceName) {

@@ -10,10 +10,12 @@ use serde_json::{Map, Value as Json};
 
 use super::scheme::{Algorithm, Hash, Scheme, Selector, Signing};
 use super::{Found, Received, algorithm, member};
-use crate::secret::Vault;
+use crate::secret::{SecretValue, Vault};
 
 /// Longest piece of a request that an answer takes up.
 const ECHO_BYTES_MAX: usize = 4096;
+/// Longest secret that is captured.
+const CAPTURED_BYTES_MAX: usize = 1024;
 
 /// One kind of challenge, compiled.
 #[derive(Clone, Debug)]
@@ -23,6 +25,8 @@ pub struct Handshake {
     pub when: Vec<Condition>,
     /// The sender proves itself first.
     pub verify: bool,
+    /// Where the secret stands that it brings.
+    pub capture: Option<Selector>,
     pub status: StatusCode,
     pub headers: Vec<(HeaderName, Text)>,
     pub body: Option<Body>,
@@ -92,6 +96,8 @@ pub enum Unanswerable {
     Piece,
     /// No secret of the scheme can be read.
     Secret,
+    /// What it brings is no secret: missing, there twice, longer than 1 KiB, or more than visible ASCII.
+    Captured,
 }
 
 impl Handshake {
@@ -99,6 +105,17 @@ impl Handshake {
     pub fn fits(&self, received: &Received) -> bool {
         self.method.as_ref().is_none_or(|method| *method == received.method)
             && self.when.iter().all(|condition| condition.holds(received))
+    }
+
+    /// The secret that stands at `at`.
+    pub fn secret(received: &Received, at: &Selector) -> Result<SecretValue, Unanswerable> {
+        let Found::Once(bytes) = received.find(at) else { return Err(Unanswerable::Captured) };
+        let fits = (1..=CAPTURED_BYTES_MAX).contains(&bytes.len())
+            && bytes.iter().all(u8::is_ascii_graphic);
+        match std::str::from_utf8(&bytes) {
+            Ok(text) if fits => Ok(SecretValue::new(text)),
+            _ => Err(Unanswerable::Captured),
+        }
     }
 
     pub fn answer(

@@ -66,7 +66,20 @@ impl Checker {
             }),
         };
         let verify = node.get("verify").and_then(Node::as_bool).unwrap_or(true);
-        Some(Handshake { method, when: conditions, verify, status, headers, body })
+        let capture = match node.get("capture_secret") {
+            None => None,
+            Some(place) if verify => {
+                self.error(
+                    Code::InvalidValue,
+                    place.span,
+                    "a handshake that brings the secret cannot be verified by it",
+                    "write `verify: false` beside it; a secret is taken only while `router sources arm` waits for one",
+                );
+                return None;
+            }
+            Some(place) => Some(self.selector(place)?),
+        };
+        Some(Handshake { method, when: conditions, verify, capture, status, headers, body })
     }
 
     fn expectation(&mut self, pair: &Pair, prefix: &str) -> Option<Condition> {

@@ -164,7 +164,7 @@ impl Checker {
         })
     }
 
-    fn selector(&mut self, node: &Node) -> Option<Selector> {
+    pub(super) fn selector(&mut self, node: &Node) -> Option<Selector> {
         if let Some(name) = string(node, "header") {
             self.header_name(&name, node.get("header")?)?;
             return Some(Selector::Header(name.to_ascii_lowercase()));

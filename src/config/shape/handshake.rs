@@ -1,6 +1,7 @@
 //! `handshake`: challenges and their answers.
 
 use super::source::RESPOND_HEADERS;
+use super::verify::SELECTOR;
 use super::{Key, Mapping, Names, Shape, key, later, word};
 
 pub(super) const HANDSHAKE: Key = key(
@@ -18,8 +19,12 @@ static CHALLENGE: Mapping = Mapping {
             .required(),
         key("verify", Shape::Bool, "The sender must prove itself first.").default("true"),
         key("respond", Shape::Mapping(&ANSWER), "The answer.").default("200, empty"),
+        key(
+            "capture_secret",
+            Shape::Mapping(&SELECTOR),
+            "Where the secret stands that this handshake brings: it is kept for `secret: { captured: true }`, while `router sources arm` waits for it. With `verify: false`.",
+        ),
         later("confirm"),
-        later("capture_secret"),
     ],
     one_of: &[],
 };

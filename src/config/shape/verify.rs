@@ -128,7 +128,7 @@ static TIMESTAMP: Mapping = Mapping {
     one_of: &["header", "query", "form", "json"],
 };
 
-static SELECTOR: Mapping = Mapping {
+pub(super) static SELECTOR: Mapping = Mapping {
     name: "a place in the request",
     keys: &[
         key("header", Shape::Text, "The header that holds it."),

@@ -21,7 +21,8 @@ fn json(path: &str) -> Selector {
 
 fn asks(when: Vec<Condition>, body: Body) -> Handshake {
     let status = StatusCode::OK;
-    Handshake { method: None, when, verify: false, status, headers: Vec::new(), body: Some(body) }
+    let (headers, body) = (Vec::new(), Some(body));
+    Handshake { method: None, when, verify: false, capture: None, status, headers, body }
 }
 
 fn answered(handshake: &Handshake, received: &Received) -> Result<String, Unanswerable> {
