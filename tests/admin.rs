@@ -26,8 +26,10 @@ use router::store::captured::CapturedSecret;
 use router::store::memory::MemoryStore;
 use router::store::{Change, Durability, NewDelivery, NewEvent, Recorded, Store, Term};
 use router::telemetry::Metrics;
+use router::verify::condition::Conditions;
 use router::verify::handshake::Handshake;
-use router::verify::scheme::{Scheme, Selector, Strength};
+use router::verify::scheme::{Scheme, Strength};
+use router::verify::text::Selector;
 use router::world::World;
 use router::world::clock::ManualClock;
 use serde_json::{Value as Json, json};
@@ -602,8 +604,7 @@ async fn only_an_admin_takes_a_store_out_or_in() {
 fn sources() -> Vec<Source> {
     let at = Selector::Header("x-hook-secret".to_owned());
     let handshake = Handshake {
-        method: None,
-        when: Vec::new(),
+        when: Conditions { method: None, all: Vec::new() },
         verify: false,
         capture: Some(at),
         status: StatusCode::OK,
@@ -631,7 +632,12 @@ fn sources() -> Vec<Source> {
         },
         body: None,
         max_body_bytes: 1024,
-        respond: Respond { status: StatusCode::OK, headers: HeaderMap::new(), body: Bytes::new() },
+        respond: Respond {
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            unverified: StatusCode::UNAUTHORIZED,
+        },
         handshakes,
         on_malformed: OnMalformed::Review,
         retain: Duration::from_secs(60),

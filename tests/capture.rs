@@ -5,7 +5,9 @@ mod support;
 
 use std::process::{Command, Output};
 
+use hmac::{Hmac, KeyInit, Mac};
 use serde_json::Value as Json;
+use sha2::Sha256;
 use support::{Folder, Router, client};
 
 const SECRET: &str = "a9f3c1e5b7d2-hook-secret";
@@ -14,7 +16,7 @@ const TASKS: &str = r#"
 route: tasks
 source:
   path: /hooks/{team}
-  verify: { hmac: sha256, secret: { env: HOOK_SECRET }, signature: { header: X-Hook-Signature } }
+  verify: { hmac: sha256, secret: { captured: true }, signature: { header: X-Hook-Signature } }
   handshake:
     - when: { header: { X-Hook-Secret: true } }
       verify: false
@@ -28,7 +30,7 @@ steps:
     repeat: ok
 "#;
 
-const ENV: &[(&str, &str)] = &[("HOOK_SECRET", "s3cret")];
+const ENV: &[(&str, &str)] = &[];
 
 /// The command line, as an operator would use it beside the running router.
 fn sources(router: &Router, args: &[&str]) -> Output {
@@ -57,12 +59,25 @@ async fn handshake(router: &Router, secret: &str) -> (u16, Option<String>) {
     (answer.status().as_u16(), echoed)
 }
 
+/// An event that the provider signs with `secret`.
+async fn event(router: &Router, team: &str, secret: &str, id: &str) -> u16 {
+    let body = format!(r#"{{"id":"{id}"}}"#);
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("any length of key");
+    mac.update(body.as_bytes());
+    let signature = hex::encode(mac.finalize().into_bytes());
+    let asked = client().post(router.url(&format!("/hooks/{team}")));
+    let asked = asked.header("x-hook-signature", signature).body(body);
+    asked.send().await.expect("an answer").status().as_u16()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_secret_comes_in_a_handshake_outlives_a_kill_and_goes_when_it_is_dropped() {
     let folder = Folder::new("", &[("routes/tasks.yaml", TASKS)]);
     let router = Router::start(&folder, ENV);
     assert_eq!(handshake(&router, SECRET).await, (401, None));
     router.wait_for_log("not_armed").await;
+    assert_eq!(event(&router, "blue", SECRET, "e1").await, 401);
+    router.wait_for_log("no_secret_captured").await;
 
     let said = done(&router, &["arm", "tasks", "--for", "5m"]);
     assert!(
@@ -70,6 +85,9 @@ async fn a_secret_comes_in_a_handshake_outlives_a_kill_and_goes_when_it_is_dropp
     );
     assert_eq!(handshake(&router, SECRET).await, (204, Some(SECRET.to_owned())));
     assert_eq!(handshake(&router, "another").await, (401, None));
+    assert_eq!(event(&router, "blue", SECRET, "e1").await, 200);
+    // It is of this part of the path alone.
+    assert_eq!(event(&router, "red", SECRET, "e1").await, 401);
     let metrics = router.metrics().await;
     for line in [
         r#"router_secrets_captured_total{source="tasks"} 1"#,
@@ -83,6 +101,8 @@ async fn a_secret_comes_in_a_handshake_outlives_a_kill_and_goes_when_it_is_dropp
 
     let router = Router::start(&folder, ENV);
     assert_eq!(handshake(&router, "another").await.0, 401);
+    assert_eq!(event(&router, "blue", SECRET, "e2").await, 200);
+    assert_eq!(event(&router, "blue", "another", "e3").await, 401);
     let listed = done(&router, &["list"]);
     assert!(listed.contains("team=blue") && listed.contains("local"), "{listed}");
     let listed: Json = serde_json::from_str(&done(&router, &["list", "--json"])).expect("JSON");
@@ -95,10 +115,12 @@ async fn a_secret_comes_in_a_handshake_outlives_a_kill_and_goes_when_it_is_dropp
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("no captured secret `019`"));
     let said = done(&router, &["drop", "tasks", id]);
     assert!(said.contains("is gone"), "{said}");
+    assert_eq!(event(&router, "blue", SECRET, "e4").await, 401);
     log.extend(router.kill());
 
     let router = Router::start(&folder, ENV);
     assert!(!done(&router, &["list"]).contains("team=blue"));
+    assert_eq!(event(&router, "blue", SECRET, "e5").await, 401);
     log.extend(router.kill());
     let log = log.join("\n");
     assert!(log.contains("secret_captured") && log.contains("drop_secret"), "{log}");

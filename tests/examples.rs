@@ -265,13 +265,14 @@ async fn send(case: &Case, running: &Running, world: &World) -> u16 {
     let url: url::Url = format!("http://{}{}", running.ingress, source.path).parse().unwrap();
     let provider = Provider {
         scheme: &source.verify.scheme,
-        vault: &live.resolved.vault,
+        keys: router::verify::Keys::of(&live.resolved.vault),
         public_url: url.clone(),
         to: url,
         clock: Arc::clone(&world.clock),
     };
     let notification = Notification {
         method: Method::POST,
+        path: Vec::new(),
         headers,
         body: body.into(),
         id: "sample-1".to_owned(),

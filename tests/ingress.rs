@@ -30,12 +30,15 @@ use router::store::captured::CAPTURED_MAX;
 use router::store::memory::MemoryStore;
 use router::store::{Budget, EventView, Query, Store};
 use router::telemetry::{Backlog, Metrics};
-use router::verify::handshake::{Condition, Expected, Handshake, Piece};
+use router::verify::Keys;
+use router::verify::condition::{Condition, Conditions, Expected};
+use router::verify::handshake::Handshake;
 use router::verify::scheme::{
-    Algorithm, Hash, Part, Scheme, SecretEncoding, Selector, Signature, SignatureEncoding,
-    SignatureSyntax, Signing, Strength,
+    Algorithm, Hash, Scheme, SecretEncoding, Signature, SignatureEncoding, SignatureSyntax,
+    Signing, Strength,
 };
 use router::verify::sign::{Unsigned, sign};
+use router::verify::text::{Part, Selector};
 use router::world::World;
 use router::world::clock::timeout;
 
@@ -53,12 +56,14 @@ fn secret(text: &str) -> SecretRef {
 fn scheme() -> Scheme {
     Scheme::Signing(Signing {
         algorithm: Algorithm::Hmac(Hash::Sha256),
-        secrets: vec![secret("old"), secret("new")],
+        secrets: vec![secret("old"), secret("new")].into(),
         secret_encoding: SecretEncoding::Utf8,
         strip_prefix: None,
+        secret_digest: None,
         signed: vec![Part::Timestamp, Part::Literal(".".to_owned()), Part::Body],
         signature: Signature {
             at: Selector::Header("X-Signature".to_owned()),
+            groups: None,
             encoding: SignatureEncoding::Hex,
             syntax: SignatureSyntax::Pairs {
                 separator: ',',
@@ -91,7 +96,12 @@ fn source(name: &str, path: &str) -> Source {
         },
         body: None,
         max_body_bytes: MAX_BODY,
-        respond: Respond { status: StatusCode::OK, headers: HeaderMap::new(), body: Bytes::new() },
+        respond: Respond {
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            unverified: StatusCode::UNAUTHORIZED,
+        },
         handshakes: Vec::new(),
         on_malformed: OnMalformed::Review,
         retain: Duration::from_secs(60),
@@ -273,12 +283,13 @@ fn signature_by(scheme: &Scheme, body: &[u8], which: usize, age: i64) -> String 
     let unsigned = Unsigned {
         method: Method::POST,
         url: "http://localhost/".parse().unwrap(),
+        path: Vec::new(),
         headers: HeaderMap::new(),
         body: Bytes::copy_from_slice(body),
         id: String::new(),
     };
     let at = World::real().clock.now() - SignedDuration::from_secs(age);
-    let proof = sign(scheme, &vault, &unsigned, at, which).unwrap();
+    let proof = sign(scheme, Keys::of(&vault), &unsigned, at, which).unwrap();
     let [(name, value)] = proof.headers.as_slice() else { panic!("one header") };
     format!("{name}: {value}\r\n")
 }
@@ -322,7 +333,7 @@ async fn whoever_does_not_prove_itself_gets_401_and_leaves_nothing() {
     let router = Running::plain().await;
     let stranger = match scheme() {
         Scheme::Signing(hmac) => {
-            Scheme::Signing(Signing { secrets: vec![secret("other")], ..hmac })
+            Scheme::Signing(Signing { secrets: vec![secret("other")].into(), ..hmac })
         }
         other => panic!("an HMAC, not {other:?}"),
     };
@@ -796,12 +807,14 @@ async fn a_post_is_taken_whole_or_not_at_all() {
 fn capturing() -> Source {
     let at = Selector::Header("x-hook-secret".to_owned());
     let handshake = Handshake {
-        method: None,
-        when: vec![Condition { at: at.clone(), expected: Expected::Present }],
+        when: Conditions {
+            method: None,
+            all: vec![Condition { at: at.clone(), expected: Expected::Present }],
+        },
         verify: false,
         capture: Some(at.clone()),
         status: StatusCode::OK,
-        headers: vec![(HeaderName::from_static("x-hook-secret"), vec![Piece::At(at)])],
+        headers: vec![(HeaderName::from_static("x-hook-secret"), vec![Part::At(at)])],
         body: None,
     };
     Source { handshakes: vec![handshake], ..source("tasks", "/hooks/{team}") }

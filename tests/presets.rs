@@ -16,9 +16,10 @@ use router::diag::Severity;
 use router::files::Files;
 use router::secret::{SecretRef, SecretValue, Vault};
 use router::simulate::stand_in;
-use router::verify::scheme::{Rejection, Scheme, Selector, Strength, TokenAt};
+use router::verify::scheme::{Rejection, Scheme, Strength, TokenAt};
 use router::verify::sign::{Unsigned, sign};
-use router::verify::{Received, verify};
+use router::verify::text::Selector;
+use router::verify::{Keys, Received, verify};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -87,7 +88,7 @@ fn judged(
     now: Timestamp,
 ) -> Result<(), Rejection> {
     let url = URL.parse().unwrap();
-    verify(&source.verify.scheme, request, vault, Some(&url), now).map(drop)
+    verify(&source.verify.scheme, request, Keys::of(vault), Some(&url), now).map(drop)
 }
 
 /// The headers in which the scheme looks for a proof, and whether it looks at the time.
@@ -107,7 +108,8 @@ fn proofs(scheme: &Scheme) -> (Vec<String>, bool) {
                 (names, timed || too)
             })
         }
-        Scheme::None { .. } => (Vec::new(), false),
+        Scheme::ForEach { scheme, .. } => proofs(scheme),
+        Scheme::Require(_) | Scheme::None { .. } => (Vec::new(), false),
     }
 }
 
@@ -261,11 +263,12 @@ fn what_is_signed_by_a_preset_verifies_by_it() {
         let unsigned = Unsigned {
             method: Method::POST,
             url: vector.url.parse().unwrap(),
+            path: Vec::new(),
             headers: HeaderMap::new(),
             body: vector.body.clone().into(),
             id: "msg_2".to_owned(),
         };
-        let proof = sign(&source.verify.scheme, &keys, &unsigned, at(&vector), 0)
+        let proof = sign(&source.verify.scheme, Keys::of(&keys), &unsigned, at(&vector), 0)
             .unwrap_or_else(|error| panic!("{name}: {error}"));
         let mut request = received(&vector);
         request.headers = HeaderMap::new();

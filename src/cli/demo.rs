@@ -20,6 +20,7 @@ use crate::files::Location;
 use crate::simulate::downstream::Downstream;
 use crate::simulate::provider::{Notification, Provider};
 use crate::store::Store;
+use crate::verify::Keys;
 use crate::world::World;
 use crate::world::clock::timeout;
 use cast::Webhook;
@@ -107,13 +108,14 @@ async fn send(running: &Running, webhooks: &[Webhook], world: &World) -> anyhow:
             let url: url::Url = format!("http://{}{}", running.ingress, source.path).parse()?;
             let notification = Notification {
                 method: http::Method::POST,
+                path: Vec::new(),
                 headers: sample::usual_headers(route, source, &webhook.body, &webhook.id)?,
                 body: webhook.body.clone(),
                 id: webhook.id.clone(),
             };
             let provider = Provider {
                 scheme: &source.verify.scheme,
-                vault: &live.resolved.vault,
+                keys: Keys::of(&live.resolved.vault),
                 public_url: url.clone(),
                 to: url,
                 clock,

@@ -106,7 +106,8 @@ pub fn compose(
         })
         .collect::<anyhow::Result<Vec<_>>>()?;
     let target = target(&source.path, &path, &args.query)?;
-    let notification = Notification { method, headers, body: Bytes::from(body), id };
+    let notification =
+        Notification { method, path: path.clone(), headers, body: Bytes::from(body), id };
     Ok(Sample { notification, path, query: args.query.clone(), target })
 }
 

@@ -13,8 +13,10 @@ use super::sample::{self, SampleArgs};
 use super::{Global, check, err, out};
 use crate::config::resolve::{Process, resolve};
 use crate::secret::{SecretValue, Vault};
-use crate::simulate::provider::{Notification, Provider, Signed};
+use crate::simulate::provider::{Notification, Provider, SendError, Signed};
+use crate::verify::Keys;
 use crate::verify::scheme::Scheme;
+use crate::verify::sign::SignError;
 use crate::world::World;
 
 #[derive(clap::Args, Debug)]
@@ -63,12 +65,21 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     };
     let provider = Provider {
         scheme: &source.verify.scheme,
-        vault: &vault,
+        keys: Keys::of(&vault),
         public_url,
         to,
         clock: Arc::clone(&world.clock),
     };
-    let mut signed = provider.sign(&sample.notification, args.secret)?;
+    let mut signed = match provider.sign(&sample.notification, args.secret) {
+        Err(SendError::Sign(SignError::NoSuchSecret(_)))
+            if source.verify.scheme.uses_captured() =>
+        {
+            anyhow::bail!(
+                "the router gives nobody what a handshake brought, so nothing is signed with it here: put a secret of your own beside it, `secret: [ {{ captured: true }}, {{ env: NAME }} ]`"
+            )
+        }
+        signed => signed?,
+    };
     if args.bad_signature {
         spoil(&provider, &sample.notification, args.secret, &mut signed)?;
     }

@@ -22,11 +22,11 @@ use crate::name::{DeliveryId, Uid};
 use crate::render::context::event_context;
 use crate::render::key::{derived_key, explicit_key};
 use crate::render::{self, Shown};
-use crate::secret::SecretRef;
+use crate::secret::{SecretRef, SecretValue};
 use crate::simulate::provider::Provider;
 use crate::simulate::stand_in;
 use crate::store::NewEvent;
-use crate::verify::{Received, verify};
+use crate::verify::{Keys, Received, verify};
 use crate::world::World;
 
 #[derive(clap::Args, Debug)]
@@ -102,9 +102,10 @@ fn dry_runs(
     let base = Url::parse("http://source.invalid").context("a plain URL")?;
     let url = base.join(&sample.target).context("the source's path makes no URL")?;
     let (signs, verifies) = stand_in::vaults(&source.verify.scheme, &resolved.vault);
+    let captured = [SecretValue::new(STAND_IN)];
     let provider = Provider {
         scheme: &source.verify.scheme,
-        vault: &signs,
+        keys: Keys { vault: &signs, captured: &captured },
         public_url: url.clone(),
         to: url,
         clock: Arc::clone(&world.clock),
@@ -125,8 +126,8 @@ fn dry_runs(
         received_at: world.clock.now(),
     };
     let public_url = Some(&provider.public_url);
-    let verified =
-        verify(&source.verify.scheme, received, &verifies, public_url, world.clock.now());
+    let keys = Keys { vault: &verifies, captured: &captured };
+    let verified = verify(&source.verify.scheme, received, keys, public_url, world.clock.now());
     let verified = match verified {
         Ok(verified) => verified,
         Err(rejection) => bail!(

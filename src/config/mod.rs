@@ -189,7 +189,7 @@ impl Source {
     /// The methods of events, and after them those of handshakes alone.
     pub fn all_methods(&self) -> impl Iterator<Item = &Method> {
         let of_handshakes =
-            self.handshakes.iter().filter_map(|handshake| handshake.method.as_ref());
+            self.handshakes.iter().filter_map(|handshake| handshake.when.method.as_ref());
         let others = of_handshakes.filter(|method| !self.methods.contains(method));
         self.methods.iter().chain(others)
     }
@@ -256,6 +256,8 @@ pub struct Respond {
     pub status: http::StatusCode,
     pub headers: http::HeaderMap,
     pub body: bytes::Bytes,
+    /// Of a sender that did not prove itself.
+    pub unverified: http::StatusCode,
 }
 
 /// One YAML file, checked and compiled.

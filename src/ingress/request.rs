@@ -21,13 +21,13 @@ use super::paths::Table;
 use crate::config::{Limits, Live, Source};
 use crate::envelope::Envelope;
 use crate::name::{RouteName, SourceName, Uid};
-use crate::secret::Vault;
 use crate::store::captured::{CAPTURED_MAX, Capture, CapturedSecret};
 use crate::store::{Acceptance, StoreError};
 use crate::telemetry::log;
-use crate::verify::handshake::{self, Handshake};
-use crate::verify::scheme::{Rejection, Selector};
-use crate::verify::{Received, verify};
+use crate::verify::handshake::{self, Asked, Handshake};
+use crate::verify::scheme::Rejection;
+use crate::verify::text::Selector;
+use crate::verify::{Keys, Received, verify};
 use crate::world::clock::Clock;
 
 type Answer = Response<Full<Bytes>>;
@@ -189,24 +189,29 @@ impl Front {
             body: body.bytes.clone(),
             received_at: now,
         };
-        let vault = &table.live.resolved.vault;
+        let captured = match source.captures() {
+            true => self.deps.store.captured(&source.name, &received.path),
+            false => Vec::new(),
+        };
+        let keys = Keys { vault: &table.live.resolved.vault, captured: &captured };
         let scheme = &source.verify.scheme;
-        let challenge = source.handshakes.iter().find(|handshake| handshake.fits(&received));
-        if let Some(handshake) = challenge {
+        let public_url = public_url.as_ref();
+        let unproved = |rejection| unproved(source, rejection);
+        let asked = Asked { received: &received, scheme, keys, public_url, now };
+        if let Some(handshake) = handshake::find(&source.handshakes, asked) {
             if let Some(at) = &handshake.capture {
-                return self.capture(source, handshake, at, &received, vault).await;
+                return self.capture(source, handshake, at, asked).await;
             }
-            let answer = handshake.answer(&received, scheme, vault);
+            let answer = handshake.answer(asked);
             if handshake.verify {
-                verify(scheme, received, vault, public_url.as_ref(), now).map_err(unproved)?;
+                verify(scheme, received, keys, public_url, now).map_err(unproved)?;
             }
             return answer.map(Outcome::Challenge).map_err(malformed_handshake);
         }
         if !source.methods.contains(&received.method) {
             return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"));
         }
-        let verified =
-            verify(scheme, received, vault, public_url.as_ref(), now).map_err(unproved)?;
+        let verified = verify(scheme, received, keys, public_url, now).map_err(unproved)?;
 
         let (routes, split_max) = (table.routes(&source.name), server.limits.split);
         let uid = || Uid(self.deps.world.random.uuid_v7(now));
@@ -257,8 +262,7 @@ impl Front {
         source: &Source,
         handshake: &Handshake,
         at: &Selector,
-        received: &Received,
-        vault: &Vault,
+        asked: Asked<'_>,
     ) -> Result<Outcome, Refusal> {
         let not_armed = || {
             let why = "a secret came that nobody waits for; `router sources arm` does";
@@ -269,9 +273,9 @@ impl Front {
         if arming.left(&source.name).is_none() {
             return Err(not_armed());
         }
-        let value = Handshake::secret(received, at).map_err(malformed_handshake)?;
-        let answer = handshake.answer(received, &source.verify.scheme, vault);
-        let answer = answer.map_err(malformed_handshake)?;
+        let value = Handshake::secret(asked, at).map_err(malformed_handshake)?;
+        let answer = handshake.answer(asked).map_err(malformed_handshake)?;
+        let received = asked.received;
         let taken = arming.take(&source.name).ok_or_else(not_armed)?;
         let secret = CapturedSecret {
             id: Uid(self.deps.world.random.uuid_v7(received.received_at)),
@@ -348,8 +352,8 @@ fn malformed_handshake(why: handshake::Unanswerable) -> Refusal {
     Refusal::new(StatusCode::BAD_REQUEST, "malformed_handshake").because(format!("{why:?}"))
 }
 
-fn unproved(rejection: Rejection) -> Refusal {
-    Refusal::new(StatusCode::UNAUTHORIZED, rejection.as_str())
+fn unproved(source: &Source, rejection: Rejection) -> Refusal {
+    Refusal::new(source.respond.unverified, rejection.as_str())
 }
 
 fn refused_events(refused: Refused, split_max: usize) -> Refusal {

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use url::Url;
 
 use crate::call::api::{self, ApiError};
-use crate::secret::Vault;
+use crate::verify::Keys;
 use crate::verify::scheme::Scheme;
 use crate::verify::sign::{SignError, Unsigned, sign};
 use crate::world::clock::Clock;
@@ -19,6 +19,8 @@ use crate::world::transport::WireResponse;
 #[derive(Clone, Debug)]
 pub struct Notification {
     pub method: Method,
+    /// The `{name}` parts of the source's path.
+    pub path: Vec<(String, String)>,
     pub headers: HeaderMap,
     pub body: Bytes,
     /// The id to sign, where the scheme signs one that no header gives.
@@ -37,7 +39,7 @@ pub struct Signed {
 /// What signs for one source.
 pub struct Provider<'a> {
     pub scheme: &'a Scheme,
-    pub vault: &'a Vault,
+    pub keys: Keys<'a>,
     /// The source's URL as the provider knows it: what schemes that sign the URL sign.
     pub public_url: Url,
     /// Where it POSTs.
@@ -64,11 +66,12 @@ impl Provider<'_> {
         let unsigned = Unsigned {
             method: notification.method.clone(),
             url: self.public_url.clone(),
+            path: notification.path.clone(),
             headers: notification.headers.clone(),
             body: notification.body.clone(),
             id: notification.id.clone(),
         };
-        let proof = sign(self.scheme, self.vault, &unsigned, self.clock.now(), which)?;
+        let proof = sign(self.scheme, self.keys, &unsigned, self.clock.now(), which)?;
         let mut headers = notification.headers.clone();
         for (name, value) in proof.headers {
             let name = HeaderName::from_bytes(name.as_bytes())

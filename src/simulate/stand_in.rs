@@ -21,7 +21,7 @@ pub fn key_pair(kind: PublicKey) -> KeyPair {
             private: include_str!("stand_in/p256.pem"),
             public: include_str!("stand_in/p256.pub.pem"),
         },
-        PublicKey::RsaSha256 => KeyPair {
+        PublicKey::RsaSha256 | PublicKey::RsaSha1 => KeyPair {
             private: include_str!("stand_in/rsa.pem"),
             public: include_str!("stand_in/rsa.pub.pem"),
         },

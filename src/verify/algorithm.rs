@@ -4,7 +4,8 @@ use hmac::{Hmac as Keyed, KeyInit, Mac};
 use ring::rand::SystemRandom;
 use ring::signature::{
     ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, ED25519, EcdsaKeyPair, Ed25519KeyPair,
-    RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaKeyPair, UnparsedPublicKey,
+    RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256,
+    RsaKeyPair, UnparsedPublicKey,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{PrivatePkcs8KeyDer, SubjectPublicKeyInfoDer};
@@ -42,6 +43,10 @@ pub(super) fn is_signed(
                 }
                 PublicKey::RsaSha256 => UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, key)
                     .verify(&message, candidate),
+                PublicKey::RsaSha1 => {
+                    UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY, key)
+                        .verify(&message, candidate)
+                }
             };
             Choice::from(u8::from(candidates.iter().any(|candidate| is_by(candidate).is_ok())))
         }
@@ -102,7 +107,7 @@ pub(super) fn public_key(kind: PublicKey, bytes: &[u8]) -> Result<Vec<u8>, &'sta
     let bare = match kind {
         PublicKey::Ed25519 => bytes.len() == 32,
         PublicKey::EcdsaP256Sha256 => bytes.len() == POINT_BYTES && bytes.starts_with(&[4]),
-        PublicKey::RsaSha256 => false,
+        PublicKey::RsaSha256 | PublicKey::RsaSha1 => false,
     };
     if bare {
         return Ok(bytes.to_vec());
@@ -110,14 +115,16 @@ pub(super) fn public_key(kind: PublicKey, bytes: &[u8]) -> Result<Vec<u8>, &'sta
     let (id, other) = match kind {
         PublicKey::Ed25519 => (ID_ED25519, "it is not an Ed25519 public key"),
         PublicKey::EcdsaP256Sha256 => (ID_EC_PUBLIC_KEY, "it is not a P-256 public key"),
-        PublicKey::RsaSha256 => (ID_RSA, "it is not an RSA public key of 2048 bits or more"),
+        PublicKey::RsaSha256 | PublicKey::RsaSha1 => {
+            (ID_RSA, "it is not an RSA public key of 2048 bits or more")
+        }
     };
     let info = SubjectPublicKeyInfoRef::try_from(bytes).map_err(|_| other)?;
     let key = info.subject_public_key.as_bytes().ok_or(other)?;
     let fits = match kind {
         PublicKey::Ed25519 => key.len() == 32,
         PublicKey::EcdsaP256Sha256 => key.len() == POINT_BYTES,
-        PublicKey::RsaSha256 => key.len() > 2048 / 8,
+        PublicKey::RsaSha256 | PublicKey::RsaSha1 => key.len() > 2048 / 8,
     };
     if info.algorithm.oid == id && fits { Ok(key.to_vec()) } else { Err(other) }
 }
@@ -150,5 +157,7 @@ pub(super) fn sign(
             pair.sign(&RSA_PKCS1_SHA256, &random, &message, &mut signature).map_err(|_| REFUSED)?;
             signature
         }
+        // No library of this house signs with SHA-1, and no test needs more than what others signed.
+        PublicKey::RsaSha1 => return Err("with SHA-1 this router verifies and does not sign"),
     })
 }

@@ -1,18 +1,21 @@
 //! Challenges: what a provider asks before it sends events, and the answer that it waits for. Nothing of it becomes an
 //! event.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use jiff::Timestamp;
 use serde_json::{Map, Value as Json};
+use url::Url;
 
-use super::scheme::{Algorithm, Hash, Scheme, Selector, Signing};
-use super::{Found, Received, algorithm, member};
-use crate::secret::{SecretValue, Vault};
+use super::Received;
+use super::condition::Conditions;
+use super::request::{Found, Keys, Request};
+use super::scheme::{Algorithm, Scheme, Signing};
+use super::text::{Lack, Layout, Selector, Text};
+use crate::secret::SecretValue;
 
-/// Longest piece of a request that an answer takes up.
+/// Longest text that an answer takes up.
 const ECHO_BYTES_MAX: usize = 4096;
 /// Longest secret that is captured.
 const CAPTURED_BYTES_MAX: usize = 1024;
@@ -20,9 +23,8 @@ const CAPTURED_BYTES_MAX: usize = 1024;
 /// One kind of challenge, compiled.
 #[derive(Clone, Debug)]
 pub struct Handshake {
-    /// `None`: each that the source takes.
-    pub method: Option<Method>,
-    pub when: Vec<Condition>,
+    /// Without a method: each that the source takes.
+    pub when: Conditions,
     /// The sender proves itself first.
     pub verify: bool,
     /// Where the secret stands that it brings.
@@ -30,19 +32,6 @@ pub struct Handshake {
     pub status: StatusCode,
     pub headers: Vec<(HeaderName, Text)>,
     pub body: Option<Body>,
-}
-
-#[derive(Clone, Debug)]
-pub struct Condition {
-    pub at: Selector,
-    pub expected: Expected,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Expected {
-    Present,
-    Absent,
-    Equal(String),
 }
 
 #[derive(Clone, Debug)]
@@ -58,27 +47,6 @@ pub enum Tree {
     List(Vec<Tree>),
     Map(Vec<(String, Tree)>),
     Fixed(Json),
-}
-
-/// Pieces in order.
-pub type Text = Vec<Piece>;
-
-#[derive(Clone, Debug, PartialEq)]
-pub enum Piece {
-    Literal(String),
-    At(Selector),
-    /// HMAC of what stands there, by the scheme's first secret that can be read.
-    Hmac {
-        hash: Hash,
-        encoding: MacEncoding,
-        of: Selector,
-    },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MacEncoding {
-    Hex,
-    Base64,
 }
 
 /// The answer to a challenge.
@@ -100,16 +68,34 @@ pub enum Unanswerable {
     Captured,
 }
 
-impl Handshake {
-    /// The request is this challenge.
-    pub fn fits(&self, received: &Received) -> bool {
-        self.method.as_ref().is_none_or(|method| *method == received.method)
-            && self.when.iter().all(|condition| condition.holds(received))
-    }
+/// What a challenge is looked at with: as for a verification.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    pub received: &'a Received,
+    pub scheme: &'a Scheme,
+    pub keys: Keys<'a>,
+    pub public_url: Option<&'a Url>,
+    pub now: Timestamp,
+}
 
+impl<'a> Asked<'a> {
+    fn request(self) -> Request<'a> {
+        Request::new(self.received, self.keys, self.public_url, self.now)
+    }
+}
+
+/// The first of `handshakes` that the request is.
+pub fn find<'h>(handshakes: &'h [Handshake], asked: Asked<'_>) -> Option<&'h Handshake> {
+    let request = asked.request();
+    handshakes.iter().find(|handshake| handshake.when.hold(&request))
+}
+
+impl Handshake {
     /// The secret that stands at `at`.
-    pub fn secret(received: &Received, at: &Selector) -> Result<SecretValue, Unanswerable> {
-        let Found::Once(bytes) = received.find(at) else { return Err(Unanswerable::Captured) };
+    pub fn secret(asked: Asked<'_>, at: &Selector) -> Result<SecretValue, Unanswerable> {
+        let Found::Once(bytes) = asked.request().find(at) else {
+            return Err(Unanswerable::Captured);
+        };
         let fits = (1..=CAPTURED_BYTES_MAX).contains(&bytes.len())
             && bytes.iter().all(u8::is_ascii_graphic);
         match std::str::from_utf8(&bytes) {
@@ -118,13 +104,11 @@ impl Handshake {
         }
     }
 
-    pub fn answer(
-        &self,
-        received: &Received,
-        scheme: &Scheme,
-        vault: &Vault,
-    ) -> Result<Answer, Unanswerable> {
-        let write = Write { received, scheme, vault };
+    pub fn answer(&self, asked: Asked<'_>) -> Result<Answer, Unanswerable> {
+        let request = asked.request();
+        let key = shared_key(asked.scheme, &request);
+        let key = key.as_ref().map(|key| &key[..]);
+        let write = Write { layout: Layout { key, ..Layout::of(&request) } };
         let mut headers = HeaderMap::new();
         // What a stranger wrote must not be taken for a page.
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -148,56 +132,20 @@ impl Handshake {
     }
 }
 
-impl Condition {
-    fn holds(&self, received: &Received) -> bool {
-        match (&self.expected, &self.at) {
-            (Expected::Present, Selector::Json(path)) => is_in_json(path, &received.body),
-            (Expected::Absent, Selector::Json(path)) => !is_in_json(path, &received.body),
-            (Expected::Present, at) => !received.find_all(at).is_empty(),
-            (Expected::Absent, at) => received.find_all(at).is_empty(),
-            (Expected::Equal(text), at) => {
-                matches!(received.find(at), Found::Once(found) if *found == *text.as_bytes())
-            }
-        }
-    }
+struct Write<'a, 'r> {
+    layout: Layout<'a, 'r>,
 }
 
-/// Anything but null stands there.
-fn is_in_json(path: &str, body: &[u8]) -> bool {
-    member(path, body).is_ok_and(|found| found.is_some_and(|found| !found.is_null()))
-}
-
-struct Write<'a> {
-    received: &'a Received,
-    scheme: &'a Scheme,
-    vault: &'a Vault,
-}
-
-impl Write<'_> {
+impl Write<'_, '_> {
     fn text(&self, text: &Text) -> Result<String, Unanswerable> {
-        text.iter()
-            .map(|piece| match piece {
-                Piece::Literal(literal) => Ok(literal.clone()),
-                Piece::At(at) => self.read(at),
-                Piece::Hmac { hash, encoding, of } => {
-                    let message = self.read(of)?;
-                    let key = shared_key(self.scheme, self.vault).ok_or(Unanswerable::Secret)?;
-                    let mac = algorithm::mac(*hash, &key, &[message.as_bytes()]);
-                    Ok(match encoding {
-                        MacEncoding::Hex => hex::encode(mac),
-                        MacEncoding::Base64 => STANDARD.encode(mac),
-                    })
-                }
-            })
-            .collect()
-    }
-
-    fn read(&self, at: &Selector) -> Result<String, Unanswerable> {
-        let Found::Once(bytes) = self.received.find(at) else { return Err(Unanswerable::Piece) };
-        if bytes.len() > ECHO_BYTES_MAX {
+        let written = self.layout.whole(text).map_err(|lack| match lack {
+            Lack::Key => Unanswerable::Secret,
+            Lack::Absent(_) | Lack::Unclear(_) | Lack::Time => Unanswerable::Piece,
+        })?;
+        if written.len() > ECHO_BYTES_MAX {
             return Err(Unanswerable::Piece);
         }
-        String::from_utf8(bytes.into_owned()).map_err(|_| Unanswerable::Piece)
+        String::from_utf8(written).map_err(|_| Unanswerable::Piece)
     }
 
     fn json(&self, tree: &Tree) -> Result<Json, Unanswerable> {
@@ -215,14 +163,15 @@ impl Write<'_> {
     }
 }
 
-fn shared_key(scheme: &Scheme, vault: &Vault) -> Option<zeroize::Zeroizing<Vec<u8>>> {
+fn shared_key(scheme: &Scheme, request: &Request<'_>) -> Option<zeroize::Zeroizing<Vec<u8>>> {
     match scheme {
         Scheme::Signing(signing @ Signing { algorithm: Algorithm::Hmac(_), secrets, .. }) => {
-            secrets.iter().find_map(|secret| signing.key(vault.get(secret)?.expose()).ok())
+            secrets.values(request).ok()?.into_iter().find_map(|it| signing.key(it.expose()).ok())
         }
         Scheme::AnyOf(schemes) | Scheme::AllOf(schemes) => {
-            schemes.iter().find_map(|scheme| shared_key(scheme, vault))
+            schemes.iter().find_map(|scheme| shared_key(scheme, request))
         }
-        Scheme::Signing(_) | Scheme::Token(_) | Scheme::None { .. } => None,
+        Scheme::ForEach { scheme, .. } => shared_key(scheme, request),
+        Scheme::Signing(_) | Scheme::Token(_) | Scheme::Require(_) | Scheme::None { .. } => None,
     }
 }

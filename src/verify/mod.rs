@@ -1,26 +1,30 @@
 //! Did the sender prove itself? Pure: the time is an argument, secrets come from the vault, nothing is fetched.
 
 mod algorithm;
+pub mod canonical;
+pub mod condition;
+pub mod elements;
 pub mod handshake;
+mod request;
 pub mod scheme;
 pub mod sign;
 mod signature;
 mod signing;
 #[cfg(test)]
 mod tests;
+pub mod text;
 mod time;
 mod token;
 
-use std::borrow::Cow;
+pub use request::Keys;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use jiff::Timestamp;
-use serde_json::Value as Json;
-use url::{Url, form_urlencoded};
+use url::Url;
 
-use crate::secret::Vault;
-use scheme::{Rejection, Scheme, Selector, TokenAt, plain_members};
+use request::Request;
+use scheme::{Rejection, Scheme, TokenAt};
 
 /// A request with its whole body, bound to a source, not yet trusted.
 #[derive(Clone, Debug)]
@@ -66,11 +70,11 @@ impl Verified {
 pub fn verify(
     scheme: &Scheme,
     received: Received,
-    vault: &Vault,
+    keys: Keys<'_>,
     public_url: Option<&Url>,
     now: Timestamp,
 ) -> Result<Verified, Rejection> {
-    prove(scheme, &received, vault, public_url, now)?;
+    prove(scheme, &Request::new(&received, keys, public_url, now))?;
     // Credentials of branches that did not verify, and of proxies and browsers, are no less secret.
     let mut secret_headers: Vec<String> =
         ["authorization", "proxy-authorization", "cookie"].map(String::from).into();
@@ -79,20 +83,14 @@ pub fn verify(
     Ok(Verified { received, secret_headers, secret_query })
 }
 
-fn prove(
-    scheme: &Scheme,
-    received: &Received,
-    vault: &Vault,
-    public_url: Option<&Url>,
-    now: Timestamp,
-) -> Result<(), Rejection> {
+fn prove(scheme: &Scheme, request: &Request<'_>) -> Result<(), Rejection> {
     match scheme {
-        Scheme::Signing(signing) => signing::check(signing, received, vault, public_url, now),
-        Scheme::Token(token) => token::check(token, received, vault),
+        Scheme::Signing(signing) => signing::check(signing, request),
+        Scheme::Token(token) => token::check(token, request),
         Scheme::AnyOf(schemes) => {
             let mut reason = Rejection::MissingSignature;
             for scheme in schemes {
-                match prove(scheme, received, vault, public_url, now) {
+                match prove(scheme, request) {
                     Ok(()) => return Ok(()),
                     // What was there and wrong tells more than what was not there.
                     // A right signature that came too late tells most.
@@ -104,8 +102,16 @@ fn prove(
             }
             Err(reason)
         }
-        Scheme::AllOf(schemes) => {
-            schemes.iter().try_for_each(|scheme| prove(scheme, received, vault, public_url, now))
+        Scheme::AllOf(schemes) => schemes.iter().try_for_each(|scheme| prove(scheme, request)),
+        Scheme::Require(conditions) => conditions.check(request),
+        Scheme::ForEach { path, scheme } => {
+            let json = request.json().ok_or(Rejection::MalformedSignature)?;
+            let elements = elements::hits(path, json);
+            // Nothing of what is nobody's is believed.
+            if elements.is_empty() {
+                return Err(Rejection::MissingSignature);
+            }
+            elements.into_iter().try_for_each(|element| prove(scheme, &request.within(element)))
         }
         Scheme::None { .. } => Ok(()),
     }
@@ -123,80 +129,7 @@ fn credentials(scheme: &Scheme, headers: &mut Vec<String>, query: &mut Vec<Strin
                 credentials(scheme, headers, query);
             }
         }
-        Scheme::Signing(_) | Scheme::None { .. } => {}
-    }
-}
-
-/// How often something that must be there once is there.
-enum Found<T> {
-    Absent,
-    Once(T),
-    Repeated,
-}
-
-impl Received {
-    /// The value behind a selector. Two values are never read as one of them: which one a proxy, the sender and the
-    /// router would each mean differs.
-    fn find(&self, selector: &Selector) -> Found<Cow<'_, [u8]>> {
-        once(self.find_all(selector).into_iter())
-    }
-
-    fn find_all(&self, selector: &Selector) -> Vec<Cow<'_, [u8]>> {
-        match selector {
-            Selector::Header(name) => {
-                let values = self.headers.get_all(name.as_str());
-                values.iter().map(|value| value.as_bytes().into()).collect()
-            }
-            Selector::Query(name) => {
-                let values = self.query.iter().filter(|(key, _)| key == name);
-                values.map(|(_, value)| value.as_bytes().into()).collect()
-            }
-            Selector::Form(name) => form_urlencoded::parse(&self.body)
-                .filter(|(key, _)| key == name)
-                .map(|(_, value)| value.into_owned().into_bytes().into())
-                .collect(),
-            Selector::Json(path) => {
-                in_json(path, &self.body).map(|text| text.into_bytes().into()).into_iter().collect()
-            }
-        }
-    }
-
-    /// The path as it came, without the query.
-    fn raw_path(&self) -> &str {
-        self.target.split_once('?').map_or(&*self.target, |(path, _)| path)
-    }
-
-    fn raw_query(&self) -> Option<&str> {
-        self.target.split_once('?').map(|(_, query)| query)
-    }
-}
-
-/// What stands at a path of plain members in a JSON body.
-fn member(path: &str, body: &[u8]) -> serde_json::Result<Option<Json>> {
-    let mut value: Json = serde_json::from_slice(body)?;
-    let Some(names) = plain_members(path) else { return Ok(None) };
-    for name in names {
-        match value.get_mut(name).map(Json::take) {
-            Some(found) => value = found,
-            None => return Ok(None),
-        }
-    }
-    Ok(Some(value))
-}
-
-/// The text or number in a JSON body.
-fn in_json(path: &str, body: &[u8]) -> Option<String> {
-    match member(path, body).ok()?? {
-        Json::String(text) => Some(text),
-        Json::Number(number) => Some(number.to_string()),
-        Json::Null | Json::Bool(_) | Json::Array(_) | Json::Object(_) => None,
-    }
-}
-
-fn once<T>(mut values: impl Iterator<Item = T>) -> Found<T> {
-    match (values.next(), values.next()) {
-        (None, _) => Found::Absent,
-        (Some(value), None) => Found::Once(value),
-        (Some(_), Some(_)) => Found::Repeated,
+        Scheme::ForEach { scheme, .. } => credentials(scheme, headers, query),
+        Scheme::Signing(_) | Scheme::Require(_) | Scheme::None { .. } => {}
     }
 }

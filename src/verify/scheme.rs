@@ -1,5 +1,6 @@
 //! The compiled verification language: what a preset or a route's `verify` becomes.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use base64::Engine;
@@ -8,7 +9,10 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use zeroize::Zeroizing;
 
 use super::algorithm;
-use crate::secret::SecretRef;
+use super::condition::Conditions;
+use super::request::{Found, Request};
+use super::text::{Selector, Text};
+use crate::secret::{SecretRef, SecretValue};
 
 #[derive(Clone, Debug)]
 #[expect(clippy::large_enum_variant, reason = "there are few, made at load and never moved")]
@@ -19,6 +23,13 @@ pub enum Scheme {
     AnyOf(Vec<Scheme>),
     /// Each must verify.
     AllOf(Vec<Scheme>),
+    /// The request must be so; it proves nothing by itself and stands beside a scheme in `AllOf`.
+    Require(Conditions),
+    /// Each element of the JSON body must verify by itself, and there must be one.
+    ForEach {
+        path: Vec<Step>,
+        scheme: Box<Scheme>,
+    },
     /// Nobody is asked; the reason is the author's.
     None {
         why: String,
@@ -39,12 +50,14 @@ pub enum Strength {
 pub struct Signing {
     pub algorithm: Algorithm,
     /// Any of them verifies: shared secrets, or the public keys of the sender.
-    pub secrets: Vec<SecretRef>,
+    pub secrets: Secrets,
     pub secret_encoding: SecretEncoding,
     /// Taken off the front of the secret before decoding, where it is there.
     pub strip_prefix: Option<String>,
+    /// The key is this hash of the secret.
+    pub secret_digest: Option<Hash>,
     /// The signed text.
-    pub signed: Vec<Part>,
+    pub signed: Text,
     pub signature: Signature,
     /// Where the signed time is, unless `signature.parse` names it.
     pub timestamp: Option<TimestampAt>,
@@ -52,6 +65,79 @@ pub struct Signing {
     pub id: Option<Selector>,
     /// Greatest distance between the signed time and now, either way.
     pub tolerance: Option<Duration>,
+}
+
+/// Whose secrets verify a request: all of these are tried.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Secrets {
+    pub always: Vec<SecretRef>,
+    /// Those of the tenant that the request names.
+    pub by: Option<ByPlace>,
+    /// What a handshake brought for the source and path.
+    pub captured: bool,
+}
+
+/// `secret: { by: path.shop, of: { acme: … } }`
+#[derive(Clone, Debug, PartialEq)]
+pub struct ByPlace {
+    pub at: Selector,
+    pub of: BTreeMap<String, Vec<SecretRef>>,
+}
+
+impl Secrets {
+    /// Those that the configuration names, in order.
+    pub fn named(&self) -> impl Iterator<Item = &SecretRef> {
+        let of = self.by.iter().flat_map(|by| by.of.values().flatten());
+        self.always.iter().chain(of)
+    }
+
+    fn path_part(&self) -> Option<&str> {
+        match &self.by.as_ref()?.at {
+            Selector::PathPart(name) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// The values that may verify `request`; at least one.
+    pub(super) fn values<'a>(
+        &self,
+        request: &Request<'a>,
+    ) -> Result<Vec<&'a SecretValue>, Rejection> {
+        let mut values: Vec<&SecretValue> =
+            self.references(request).filter_map(|secret| request.secret(secret)).collect();
+        if self.captured {
+            values.extend(request.keys.captured);
+        }
+        match (values.is_empty(), self.references(request).next()) {
+            (false, _) => Ok(values),
+            (true, Some(_)) => Err(Rejection::UnusableSecret),
+            (true, None) if self.captured => Err(Rejection::NoSecretCaptured),
+            (true, None) => Err(Rejection::NoSecret),
+        }
+    }
+
+    /// Those of the configuration that fit `request`.
+    pub(super) fn references(&self, request: &Request<'_>) -> impl Iterator<Item = &SecretRef> {
+        let of = self.by.as_ref().and_then(|by| match request.find(&by.at) {
+            Found::Once(name) => by.of.get(std::str::from_utf8(&name).ok()?),
+            Found::Absent | Found::Repeated => None,
+        });
+        self.always.iter().chain(of.into_iter().flatten())
+    }
+}
+
+impl From<Vec<SecretRef>> for Secrets {
+    fn from(always: Vec<SecretRef>) -> Self {
+        Self { always, by: None, captured: false }
+    }
+}
+
+/// One step on the way to the elements of `for_each`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    Member(String),
+    /// `[*]`
+    Each,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +163,8 @@ pub enum PublicKey {
     EcdsaP256Sha256,
     /// PKCS #1 v1.5 (RFC 8017, 8.2), keys of 2048 bits or more.
     RsaSha256,
+    /// The same with SHA-1, for senders that have nothing better.
+    RsaSha1,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,35 +172,6 @@ pub enum SecretEncoding {
     Utf8,
     Base64,
     Hex,
-}
-
-/// One piece of a `signed` template.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Part {
-    Literal(String),
-    Body,
-    Method,
-    Url,
-    Path,
-    Timestamp,
-    Id,
-    At(Selector),
-    /// In lower case.
-    Lower(Selector),
-    /// A field of the parsed signature header.
-    Sig(String),
-    /// The secret itself, of a digest.
-    Secret,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub enum Selector {
-    Header(String),
-    Query(String),
-    /// A text or number of the JSON body, by a path of plain members (see [`plain_members`]).
-    Json(String),
-    /// A field of a body that is a form.
-    Form(String),
 }
 
 #[derive(Clone, Debug)]
@@ -131,6 +190,8 @@ pub enum TimeUnit {
 #[derive(Clone, Debug)]
 pub struct Signature {
     pub at: Selector,
+    /// Between groups that each are a whole signature with a time of its own; one that verifies is enough.
+    pub groups: Option<char>,
     pub encoding: SignatureEncoding,
     pub syntax: SignatureSyntax,
 }
@@ -153,13 +214,14 @@ impl Scheme {
         match self {
             Scheme::Signing(signing) => signing
                 .secrets
-                .iter()
+                .named()
                 .filter_map(|secret| Some((secret, signing.key(value(secret)?.as_ref()).err()?)))
                 .collect(),
             Scheme::AllOf(schemes) => {
                 schemes.iter().flat_map(|scheme| scheme.unusable(value)).collect()
             }
-            Scheme::Token(_) | Scheme::None { .. } => Vec::new(),
+            Scheme::ForEach { scheme, .. } => scheme.unusable(value),
+            Scheme::Token(_) | Scheme::Require(_) | Scheme::None { .. } => Vec::new(),
             Scheme::AnyOf(schemes) => {
                 let Some((first, others)) = schemes.split_first() else { return Vec::new() };
                 let mut unusable = first.unusable(value);
@@ -174,16 +236,47 @@ impl Scheme {
 }
 
 impl Scheme {
+    /// The `{name}` parts of the source's path that choose secrets.
+    pub fn path_parts(&self) -> Vec<&str> {
+        match self {
+            Scheme::Signing(Signing { secrets, .. }) | Scheme::Token(Token { secrets, .. }) => {
+                secrets.path_part().into_iter().collect()
+            }
+            Scheme::AnyOf(schemes) | Scheme::AllOf(schemes) => {
+                schemes.iter().flat_map(Scheme::path_parts).collect()
+            }
+            Scheme::ForEach { scheme, .. } => scheme.path_parts(),
+            Scheme::Require(_) | Scheme::None { .. } => Vec::new(),
+        }
+    }
+
+    /// Some part of it verifies by what handshakes brought.
+    pub fn uses_captured(&self) -> bool {
+        match self {
+            Scheme::Signing(Signing { secrets, .. }) | Scheme::Token(Token { secrets, .. }) => {
+                secrets.captured
+            }
+            Scheme::AnyOf(schemes) | Scheme::AllOf(schemes) => {
+                schemes.iter().any(Scheme::uses_captured)
+            }
+            Scheme::ForEach { scheme, .. } => scheme.uses_captured(),
+            Scheme::Require(_) | Scheme::None { .. } => false,
+        }
+    }
+
     /// The secrets that are public keys of the sender.
     pub fn public_keys(&self) -> Vec<(&SecretRef, PublicKey)> {
         match self {
             Scheme::Signing(Signing { algorithm: Algorithm::PublicKey(kind), secrets, .. }) => {
-                secrets.iter().map(|secret| (secret, *kind)).collect()
+                secrets.named().map(|secret| (secret, *kind)).collect()
             }
+            Scheme::ForEach { scheme, .. } => scheme.public_keys(),
             Scheme::AnyOf(schemes) | Scheme::AllOf(schemes) => {
                 schemes.iter().flat_map(Scheme::public_keys).collect()
             }
-            Scheme::Signing(_) | Scheme::Token(_) | Scheme::None { .. } => Vec::new(),
+            Scheme::Signing(_) | Scheme::Token(_) | Scheme::Require(_) | Scheme::None { .. } => {
+                Vec::new()
+            }
         }
     }
 }
@@ -211,7 +304,14 @@ impl Signing {
             SecretEncoding::Base64 => BASE64.decode(text).map_err(|_| "it is not base64")?,
             SecretEncoding::Hex => hex::decode(text).map_err(|_| "it is not hexadecimal")?,
         };
-        if key.is_empty() { Err("it is empty") } else { Ok(Zeroizing::new(key)) }
+        if key.is_empty() {
+            return Err("it is empty");
+        }
+        let key = Zeroizing::new(key);
+        Ok(match self.secret_digest {
+            Some(hash) => Zeroizing::new(algorithm::digest(hash, &[&key])),
+            None => key,
+        })
     }
 
     /// The unit of the signed time: seconds where only `signature.parse` names it.
@@ -263,7 +363,7 @@ impl SignatureSyntax {
 #[derive(Clone, Debug)]
 pub struct Token {
     pub at: TokenAt,
-    pub secrets: Vec<SecretRef>,
+    pub secrets: Secrets,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -308,12 +408,27 @@ pub enum Rejection {
     WrongToken,
     /// No secret of the scheme has a value that its encoding can read.
     UnusableSecret,
+    /// There is no secret for who the request says it is from.
+    NoSecret,
+    /// No handshake brought a secret for this source and path.
+    NoSecretCaptured,
+    /// What the scheme requires of a request is not there.
+    MissingValue,
+    /// What the scheme requires of a request is not so.
+    WrongValue,
 }
 
 impl Rejection {
     /// Nothing was presented at all.
     pub(super) fn is_absence(self) -> bool {
-        matches!(self, Rejection::MissingSignature | Rejection::MissingToken)
+        matches!(
+            self,
+            Rejection::MissingSignature
+                | Rejection::MissingToken
+                | Rejection::MissingValue
+                // A branch that is for other requests.
+                | Rejection::WrongValue
+        )
     }
 
     /// The sender proved itself, at another time.
@@ -335,6 +450,10 @@ impl Rejection {
             Rejection::MalformedToken => "malformed_token",
             Rejection::WrongToken => "wrong_token",
             Rejection::UnusableSecret => "unusable_secret",
+            Rejection::NoSecret => "no_secret",
+            Rejection::NoSecretCaptured => "no_secret_captured",
+            Rejection::MissingValue => "missing_value",
+            Rejection::WrongValue => "wrong_value",
         }
     }
 }

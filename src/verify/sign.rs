@@ -1,18 +1,19 @@
 //! The sender's side of every scheme: what a request must carry so that [`super::verify`] takes it.
 
-use std::borrow::Cow;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use jiff::Timestamp;
 use serde_json::{Map, Value as Json};
 use url::{Url, form_urlencoded};
 
-use super::scheme::{Algorithm, Part, Scheme, Selector, Signing, Token, TokenAt, plain_members};
-use super::{algorithm, in_json, signature, time};
-use crate::secret::{SecretRef, SecretValue, Vault};
+use super::condition::{Condition, Conditions, Expected};
+use super::request::{Found, Keys, Request};
+use super::scheme::{Algorithm, Scheme, Secrets, Signing, Token, TokenAt, plain_members};
+use super::text::{Lack, Layout, Part, Selector};
+use super::{Received, algorithm, elements, signature, time};
+use crate::secret::SecretValue;
 
 /// A request before its sender proves itself.
 #[derive(Clone, Debug)]
@@ -20,6 +21,8 @@ pub struct Unsigned {
     pub method: Method,
     /// The source's URL as the provider knows it, query included.
     pub url: Url,
+    /// The `{name}` parts of the source's path.
+    pub path: Vec<(String, String)>,
     pub headers: HeaderMap,
     pub body: Bytes,
     /// The id to sign where the scheme signs one (`{id}`) and no header gives it yet.
@@ -37,221 +40,315 @@ pub struct Proof {
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SignError {
-    #[error("the scheme has no secret number {0}")]
+    #[error("the scheme has no secret number {0} for this request")]
     NoSuchSecret(usize),
     #[error("the secret {0} has no value")]
     MissingSecret(String),
     #[error("the secret {name} cannot be used: {why}")]
     UnusableSecret { name: String, why: String },
-    #[error("there is no room for what proves the sender in the body at {0}")]
+    #[error("there is no room for what proves the sender in {0}")]
     Place(String),
     #[error("the sender signs with a private key, and {name} is none: {why}")]
     NoPrivateKey { name: String, why: &'static str },
     #[error("the signed text names {0}, which the request does not have")]
     MissingPart(String),
+    #[error("the scheme takes no request with this in {0}")]
+    OtherRequest(String),
 }
 
-/// Signs with secret number `which` (from 0) of the scheme; of `any_of` the first scheme signs that can read the secret.
-/// `vault` holds what the sender has: for a scheme with public keys the private key, as PKCS#8 in PEM, in the public key's
+impl SignError {
+    /// Another scheme of `any_of` may still sign.
+    fn is_of_this_scheme(&self) -> bool {
+        match self {
+            // A secret that one scheme cannot read may be another's.
+            SignError::UnusableSecret { .. } | SignError::OtherRequest(_) => true,
+            SignError::NoSuchSecret(_)
+            | SignError::MissingSecret(_)
+            | SignError::Place(_)
+            | SignError::NoPrivateKey { .. }
+            | SignError::MissingPart(_) => false,
+        }
+    }
+}
+
+/// Signs with secret number `which` (from 0) of those that fit the request; of `any_of` the first scheme signs that can.
+/// `keys` are what the sender has: for a scheme with public keys the private key, as PKCS#8 in PEM, in the public key's
 /// place.
 pub fn sign(
     scheme: &Scheme,
-    vault: &Vault,
+    keys: Keys<'_>,
     unsigned: &Unsigned,
     now: Timestamp,
     which: usize,
 ) -> Result<Proof, SignError> {
-    match scheme {
-        Scheme::Signing(signing) => sign_text(signing, vault, unsigned, now, which),
-        Scheme::Token(token) => show_token(token, vault, unsigned, which),
-        Scheme::AnyOf(schemes) => {
-            let mut first = Err(SignError::NoSuchSecret(which));
-            for (number, scheme) in schemes.iter().enumerate() {
-                let signed = sign(scheme, vault, unsigned, now, which);
-                // A secret that one scheme cannot read may be another's.
-                if !matches!(signed, Err(SignError::UnusableSecret { .. })) {
-                    return signed;
-                }
-                if number == 0 {
-                    first = signed;
-                }
-            }
-            first
-        }
-        Scheme::AllOf(schemes) => {
-            let mut whole = Proof::nothing(unsigned);
-            for scheme in schemes {
-                let unsigned = Unsigned { body: whole.body.clone(), ..unsigned.clone() };
-                let proof = sign(scheme, vault, &unsigned, now, which)?;
-                whole.headers.extend(proof.headers);
-                whole.query.extend(proof.query);
-                whole.body = proof.body;
-            }
-            Ok(whole)
-        }
-        Scheme::None { .. } => Ok(Proof::nothing(unsigned)),
-    }
+    let mut draft = Draft::of(unsigned);
+    Signer { keys, now, which }.sign(scheme, &mut draft)?;
+    Ok(draft.proof())
 }
 
-impl Proof {
-    fn nothing(unsigned: &Unsigned) -> Self {
-        Self { headers: Vec::new(), query: Vec::new(), body: unsigned.body.clone() }
+/// A request that is being signed.
+#[derive(Clone)]
+struct Draft {
+    unsigned: Unsigned,
+    headers: Vec<(String, String)>,
+    query: Vec<(String, String)>,
+}
+
+impl Draft {
+    fn of(unsigned: &Unsigned) -> Self {
+        Self { unsigned: unsigned.clone(), headers: Vec::new(), query: Vec::new() }
+    }
+
+    fn proof(self) -> Proof {
+        Proof { headers: self.headers, query: self.query, body: self.unsigned.body }
     }
 
     fn set(&mut self, at: &Selector, value: String) -> Result<(), SignError> {
+        let no_room = || SignError::Place(described(at));
         match at {
-            Selector::Header(name) => self.headers.push((name.clone(), value)),
-            Selector::Query(name) => self.query.push((name.clone(), value)),
+            Selector::Header(name) => {
+                let (known, written) = (HeaderName::try_from(name), HeaderValue::try_from(&value));
+                let (Ok(known), Ok(written)) = (known, written) else { return Err(no_room()) };
+                self.unsigned.headers.insert(known, written);
+                self.headers.push((name.clone(), value));
+            }
+            Selector::Query(name) => {
+                self.unsigned.url.query_pairs_mut().append_pair(name, &value);
+                self.query.push((name.clone(), value));
+            }
             Selector::Json(path) => {
-                let body = place(&self.body, path, &value);
-                self.body = body.ok_or_else(|| SignError::Place(path.clone()))?;
+                self.unsigned.body =
+                    place(&self.unsigned.body, path, &value).ok_or_else(no_room)?;
             }
             Selector::Form(name) => {
-                let others: Vec<_> = form_urlencoded::parse(&self.body)
+                let others: Vec<_> = form_urlencoded::parse(&self.unsigned.body)
                     .filter(|(key, _)| key != name)
                     .map(|(key, value)| (key.into_owned(), value.into_owned()))
                     .collect();
                 let mut form = form_urlencoded::Serializer::new(String::new());
                 form.extend_pairs(others).append_pair(name, &value);
-                self.body = form.finish().into();
+                self.unsigned.body = form.finish().into();
             }
+            Selector::ContentType | Selector::PathPart(_) => return Err(no_room()),
         }
         Ok(())
     }
-}
 
-impl Unsigned {
-    fn read(&self, at: &Selector) -> Option<String> {
-        match at {
-            Selector::Header(name) => {
-                let value = self.headers.get(name.as_str())?;
-                std::str::from_utf8(value.as_bytes()).ok().map(str::to_owned)
-            }
-            Selector::Query(name) => {
-                self.url.query_pairs().find(|(key, _)| key == name).map(|(_, v)| v.into_owned())
-            }
-            Selector::Json(path) => in_json(path, &self.body),
-            Selector::Form(name) => form_urlencoded::parse(&self.body)
-                .find(|(key, _)| key == name)
-                .map(|(_, value)| value.into_owned()),
+    fn received(&self, now: Timestamp) -> Received {
+        let Unsigned { method, url, path, headers, body, .. } = &self.unsigned;
+        let query = url.query_pairs().map(|(name, value)| (name.into_owned(), value.into_owned()));
+        Received {
+            method: method.clone(),
+            target: url[url::Position::BeforePath..url::Position::AfterQuery].to_owned(),
+            path: path.clone(),
+            query: query.collect(),
+            headers: headers.clone(),
+            body: body.clone(),
+            received_at: now,
         }
     }
 }
 
-fn secret<'a>(
-    secrets: &[SecretRef],
-    vault: &'a Vault,
-    which: usize,
-) -> Result<(String, &'a SecretValue), SignError> {
-    let reference = secrets.get(which).ok_or(SignError::NoSuchSecret(which))?;
-    let name = format!("{reference:?}");
-    match vault.get(reference) {
-        Some(value) => Ok((name, value)),
-        None => Err(SignError::MissingSecret(name)),
-    }
-}
-
-fn sign_text(
-    scheme: &Signing,
-    vault: &Vault,
-    unsigned: &Unsigned,
+struct Signer<'a> {
+    keys: Keys<'a>,
     now: Timestamp,
     which: usize,
-) -> Result<Proof, SignError> {
-    let (name, value) = secret(&scheme.secrets, vault, which)?;
-    let mut proof = Proof::nothing(unsigned);
+}
 
-    let time = time::write(now, scheme.time_unit());
-    if let (Some(at), false) = (&scheme.timestamp, scheme.signature.syntax.names_time()) {
-        proof.set(&at.selector, time.clone())?;
-    }
-    let mut id = None;
-    if let Some(at) = &scheme.id {
-        let known = unsigned.read(at);
-        if known.is_none() {
-            proof.set(at, unsigned.id.clone())?;
+impl<'a> Signer<'a> {
+    fn sign(&self, scheme: &Scheme, draft: &mut Draft) -> Result<(), SignError> {
+        match scheme {
+            Scheme::Signing(signing) => self.sign_text(signing, draft),
+            Scheme::Token(token) => self.show_token(token, draft),
+            Scheme::AnyOf(schemes) => {
+                let mut first = Err(SignError::NoSuchSecret(self.which));
+                for (number, scheme) in schemes.iter().enumerate() {
+                    let mut attempt = draft.clone();
+                    match self.sign(scheme, &mut attempt) {
+                        Ok(()) => {
+                            *draft = attempt;
+                            return Ok(());
+                        }
+                        Err(error) if !error.is_of_this_scheme() => return Err(error),
+                        Err(error) if number == 0 => first = Err(error),
+                        Err(_) => {}
+                    }
+                }
+                first
+            }
+            Scheme::AllOf(schemes) => {
+                schemes.iter().try_for_each(|scheme| self.sign(scheme, draft))
+            }
+            Scheme::Require(conditions) => self.meet(conditions, draft),
+            Scheme::ForEach { path, scheme } => {
+                let no_room = || SignError::Place("a body that is no JSON".to_owned());
+                let mut json: Json =
+                    serde_json::from_slice(&draft.unsigned.body).map_err(|_| no_room())?;
+                elements::change(path, &mut json, &mut |element| {
+                    let mut part = draft.clone();
+                    part.unsigned.body = element.to_string().into();
+                    self.sign(scheme, &mut part)?;
+                    *element =
+                        serde_json::from_slice(&part.unsigned.body).map_err(|_| no_room())?;
+                    Ok(())
+                })?;
+                draft.unsigned.body = json.to_string().into();
+                Ok(())
+            }
+            Scheme::None { .. } => Ok(()),
         }
-        id = Some(known.unwrap_or_else(|| unsigned.id.clone()));
     }
 
-    let key = match scheme.algorithm {
-        Algorithm::PublicKey(_) => None,
-        Algorithm::Hmac(_) | Algorithm::Digest(_) => {
-            let key = scheme.key(value.expose());
-            Some(key.map_err(|why| SignError::UnusableSecret {
-                name: name.clone(),
-                why: why.to_owned(),
-            })?)
+    /// Makes the request one that the scheme takes, where it says nothing else yet.
+    fn meet(&self, conditions: &Conditions, draft: &mut Draft) -> Result<(), SignError> {
+        if let Some(method) = &conditions.method
+            && *method != draft.unsigned.method
+        {
+            return Err(SignError::OtherRequest("its method".to_owned()));
         }
-    };
-    let key: &[u8] = key.as_ref().map_or(&[], |key| key);
-    let body = proof.body.clone();
-    let read = |at: &Selector| {
-        let found = Unsigned { body: body.clone(), ..unsigned.clone() }.read(at);
-        found.ok_or_else(|| SignError::MissingPart(described(at)))
-    };
-    let mut message: Vec<Cow<'_, [u8]>> = Vec::new();
-    for part in &scheme.signed {
-        let text = |text: String| Cow::Owned(text.into_bytes());
-        let missing = |what: &str| SignError::MissingPart(what.to_owned());
-        message.push(match part {
-            Part::Literal(literal) => Cow::Borrowed(literal.as_bytes()),
-            Part::Body => Cow::Borrowed(&body),
-            Part::Method => Cow::Borrowed(unsigned.method.as_str().as_bytes()),
-            Part::Path => Cow::Borrowed(unsigned.url.path().as_bytes()),
-            Part::Url => Cow::Borrowed(unsigned.url.as_str().as_bytes()),
-            Part::Timestamp => text(time.clone()),
-            Part::Id => text(id.clone().ok_or_else(|| missing("{id}"))?),
-            Part::At(at) => text(read(at)?),
-            Part::Lower(at) => text(read(at)?.to_ascii_lowercase()),
-            Part::Sig(key) => return Err(missing(&format!("{{sig.{key}}}"))),
-            Part::Secret => Cow::Borrowed(key),
-        });
+        for condition in &conditions.all {
+            self.meet_one(condition, draft)?;
+        }
+        Ok(())
     }
-    let message: Vec<&[u8]> = message.iter().map(AsRef::as_ref).collect();
-    let signed = match scheme.algorithm {
-        Algorithm::Hmac(hash) => algorithm::mac(hash, key, &message),
-        Algorithm::Digest(hash) => algorithm::digest(hash, &message),
-        Algorithm::PublicKey(kind) => algorithm::sign(kind, value.expose(), &message)
-            .map_err(|why| SignError::NoPrivateKey { name, why })?,
-    };
-    let value = signature::write(&signed, &scheme.signature, Some(&time));
-    proof.set(&scheme.signature.at, value)?;
-    Ok(proof)
+
+    fn meet_one(&self, condition: &Condition, draft: &mut Draft) -> Result<(), SignError> {
+        let received = draft.received(self.now);
+        let request = Request::new(&received, self.keys, Some(&draft.unsigned.url), self.now);
+        let alone = Conditions { method: None, all: vec![condition.clone()] };
+        if alone.hold(&request) {
+            return Ok(());
+        }
+        let other = || SignError::OtherRequest(described(&condition.at));
+        let Expected::Equal(text) = &condition.expected else { return Err(other()) };
+        if request.find(&condition.at) != Found::Absent {
+            return Err(other());
+        }
+        let value = Layout::of(&request).whole(text).map_err(missing)?;
+        let value = String::from_utf8(value).map_err(|_| other())?;
+        drop(request);
+        draft.set(&condition.at, value)
+    }
+
+    fn secret(
+        &self,
+        secrets: &Secrets,
+        request: &Request<'a>,
+    ) -> Result<(String, &'a SecretValue), SignError> {
+        let references: Vec<_> = secrets.references(request).collect();
+        if let Some(reference) = references.get(self.which) {
+            let name = format!("{reference:?}");
+            return match self.keys.vault.get(reference) {
+                Some(value) => Ok((name, value)),
+                None => Err(SignError::MissingSecret(name)),
+            };
+        }
+        let captured = self.keys.captured.get(self.which - references.len());
+        match captured.filter(|_| secrets.captured) {
+            Some(value) => Ok(("that was captured".to_owned(), value)),
+            None => Err(SignError::NoSuchSecret(self.which)),
+        }
+    }
+
+    fn sign_text(&self, scheme: &Signing, draft: &mut Draft) -> Result<(), SignError> {
+        let time = time::write(self.now, scheme.time_unit());
+        if let (Some(at), false) = (&scheme.timestamp, scheme.signature.syntax.names_time()) {
+            draft.set(&at.selector, time.clone())?;
+        }
+        if let Some(at) = &scheme.id {
+            let received = draft.received(self.now);
+            let request = Request::new(&received, self.keys, None, self.now);
+            if request.find(at) == Found::Absent {
+                draft.set(at, draft.unsigned.id.clone())?;
+            }
+        }
+        let value = {
+            let received = draft.received(self.now);
+            let url = draft.unsigned.url.clone();
+            let keys = Keys { vault: self.keys.vault, captured: self.keys.captured };
+            let request = Request::new(&received, keys, Some(&url), self.now);
+            self.signature(scheme, &request, &time)?
+        };
+        draft.set(&scheme.signature.at, value)
+    }
+
+    fn signature(
+        &self,
+        scheme: &Signing,
+        request: &Request<'_>,
+        time: &str,
+    ) -> Result<String, SignError> {
+        let (name, value) = self.secret(&scheme.secrets, request)?;
+        let key = match scheme.algorithm {
+            Algorithm::PublicKey(_) => None,
+            Algorithm::Hmac(_) | Algorithm::Digest(_) => {
+                let key = scheme.key(value.expose());
+                Some(key.map_err(|why| SignError::UnusableSecret {
+                    name: name.clone(),
+                    why: why.to_owned(),
+                })?)
+            }
+        };
+        let key: &[u8] = key.as_ref().map_or(&[], |key| key);
+        let layout =
+            Layout { timestamp: Some(time), id: scheme.id.as_ref(), ..Layout::of(request) };
+        let message = layout.pieces(&scheme.signed).map_err(missing)?;
+        let message: Vec<&[u8]> = message.iter().map(|piece| piece.bytes(key)).collect();
+        let signed = match scheme.algorithm {
+            Algorithm::Hmac(hash) => algorithm::mac(hash, key, &message),
+            Algorithm::Digest(hash) => algorithm::digest(hash, &message),
+            Algorithm::PublicKey(kind) => algorithm::sign(kind, value.expose(), &message)
+                .map_err(|why| SignError::NoPrivateKey { name, why })?,
+        };
+        Ok(signature::write(&signed, &scheme.signature, Some(time)))
+    }
+
+    fn show_token(&self, token: &Token, draft: &mut Draft) -> Result<(), SignError> {
+        let value = {
+            let received = draft.received(self.now);
+            let request = Request::new(&received, self.keys, None, self.now);
+            let (_, value) = self.secret(&token.secrets, &request)?;
+            value.expose().to_owned()
+        };
+        let authorization = Selector::Header("authorization".to_owned());
+        match &token.at {
+            TokenAt::Header(name) => draft.set(&Selector::Header(name.clone()), value),
+            TokenAt::Query(name) => draft.set(&Selector::Query(name.clone()), value),
+            TokenAt::Bearer => draft.set(&authorization, format!("Bearer {value}")),
+            TokenAt::Basic { user } => {
+                let credentials = STANDARD.encode(format!("{user}:{value}"));
+                draft.set(&authorization, format!("Basic {credentials}"))
+            }
+            TokenAt::Json(path) => draft.set(&Selector::Json(path.clone()), value),
+            TokenAt::Form(name) => draft.set(&Selector::Form(name.clone()), value),
+        }
+    }
+}
+
+fn missing(lack: Lack<'_>) -> SignError {
+    SignError::MissingPart(match lack {
+        Lack::Absent(part) | Lack::Unclear(part) => match part.source() {
+            Part::At(at) => described(at),
+            Part::Sig(name) => format!("{{sig.{name}}}"),
+            Part::Id => "{id}".to_owned(),
+            Part::Url => "the public URL".to_owned(),
+            Part::Canonical(_) => "a form of the body that it has not".to_owned(),
+            part => format!("{part:?}"),
+        },
+        Lack::Time => "{timestamp}".to_owned(),
+        Lack::Key => "the secret".to_owned(),
+    })
 }
 
 fn described(at: &Selector) -> String {
     match at {
         Selector::Header(name) => format!("the header {name}"),
+        Selector::ContentType => "the content type".to_owned(),
         Selector::Query(name) => format!("the query parameter {name}"),
+        Selector::PathPart(name) => format!("the part {name} of the path"),
         Selector::Json(path) => format!("the value at {path} of the body"),
         Selector::Form(name) => format!("the form field {name}"),
     }
-}
-
-fn show_token(
-    token: &Token,
-    vault: &Vault,
-    unsigned: &Unsigned,
-    which: usize,
-) -> Result<Proof, SignError> {
-    let (_, value) = secret(&token.secrets, vault, which)?;
-    let value = value.expose();
-    let mut proof = Proof::nothing(unsigned);
-    match &token.at {
-        TokenAt::Header(name) => proof.headers.push((name.clone(), value.to_owned())),
-        TokenAt::Query(name) => proof.query.push((name.clone(), value.to_owned())),
-        TokenAt::Bearer => {
-            proof.headers.push(("authorization".to_owned(), format!("Bearer {value}")));
-        }
-        TokenAt::Basic { user } => {
-            let credentials = STANDARD.encode(format!("{user}:{value}"));
-            proof.headers.push(("authorization".to_owned(), format!("Basic {credentials}")));
-        }
-        TokenAt::Json(path) => proof.set(&Selector::Json(path.clone()), value.to_owned())?,
-        TokenAt::Form(name) => proof.set(&Selector::Form(name.clone()), value.to_owned())?,
-    }
-    Ok(proof)
 }
 
 /// The body with `token` at `path`; objects on the way are made, anything else in the way is an obstacle.

@@ -2,6 +2,7 @@
 
 use base64::Engine;
 
+use super::request::{Found, once};
 use super::scheme::{BASE64, BASE64_URL, Rejection, Signature, SignatureEncoding, SignatureSyntax};
 
 /// What a signature header says.
@@ -17,12 +18,12 @@ pub(super) struct Parsed<'a> {
 
 impl<'a> Parsed<'a> {
     /// The pair with this key, if there is exactly one.
-    pub(super) fn field(&self, key: &str) -> super::Found<&'a str> {
-        super::once(self.fields.iter().filter(|(name, _)| *name == key).map(|(_, value)| *value))
+    pub(super) fn field(&self, key: &str) -> Found<&'a str> {
+        once(self.fields.iter().filter(|(name, _)| *name == key).map(|(_, value)| *value))
     }
 
-    pub(super) fn time(&self) -> super::Found<&'a str> {
-        super::once(self.times.iter().copied())
+    pub(super) fn time(&self) -> Found<&'a str> {
+        once(self.times.iter().copied())
     }
 }
 

@@ -2,25 +2,38 @@
 
 use std::borrow::Cow;
 
-use jiff::Timestamp;
 use subtle::Choice;
-use url::Url;
 
-use super::scheme::{Part, Rejection, Selector, Signing};
+use super::request::{Found, Request};
+use super::scheme::{Rejection, Signing};
 use super::signature::{self, Parsed};
-use super::{Found, Received, algorithm, time};
-use crate::secret::Vault;
+use super::text::{Lack, Layout};
+use super::{algorithm, time};
 
-pub(super) fn check(
-    signing: &Signing,
-    received: &Received,
-    vault: &Vault,
-    public_url: Option<&Url>,
-    now: Timestamp,
-) -> Result<(), Rejection> {
-    let header = signature_text(signing, received)?;
-    let parsed = signature::parse(&header, &signing.signature)?;
-    let timestamp = timestamp_text(signing, received, &parsed)?;
+/// How many groups of a signature are looked at.
+const GROUPS_MAX: usize = 16;
+
+pub(super) fn check(signing: &Signing, request: &Request<'_>) -> Result<(), Rejection> {
+    let header = signature_text(signing, request)?;
+    let Some(between) = signing.signature.groups else {
+        return check_one(signing, request, &header);
+    };
+    let mut verdict = Err(Rejection::MalformedSignature);
+    for group in header.split(between).filter(|group| !group.is_empty()).take(GROUPS_MAX) {
+        match check_one(signing, request, group) {
+            Ok(()) => return Ok(()),
+            Err(reason) if verdict == Err(Rejection::MalformedSignature) || reason.is_of_time() => {
+                verdict = Err(reason);
+            }
+            Err(_) => {}
+        }
+    }
+    verdict
+}
+
+fn check_one(signing: &Signing, request: &Request<'_>, header: &str) -> Result<(), Rejection> {
+    let parsed = signature::parse(header, &signing.signature)?;
+    let timestamp = timestamp_text(signing, request, &parsed)?;
     let signed_at = match (signing.tolerance, &timestamp) {
         (None, _) => None,
         (Some(_), None) => return Err(Rejection::MissingTimestamp),
@@ -29,10 +42,17 @@ pub(super) fn check(
             Some((at, tolerance))
         }
     };
-    let message = message(signing, received, &parsed, timestamp.as_deref(), public_url)?;
+    let layout = Layout {
+        request,
+        timestamp: timestamp.as_deref(),
+        id: signing.id.as_ref(),
+        parsed: Some(&parsed),
+        key: None,
+    };
+    let message = layout.pieces(&signing.signed).map_err(rejection)?;
 
     let (mut matches, mut usable) = (Choice::from(0), false);
-    for secret in signing.secrets.iter().filter_map(|reference| vault.get(reference)) {
+    for secret in signing.secrets.values(request)? {
         let Ok(key) = signing.key(secret.expose()) else { continue };
         usable = true;
         let message: Vec<&[u8]> = message.iter().map(|piece| piece.bytes(&key)).collect();
@@ -44,11 +64,20 @@ pub(super) fn check(
         (true, true) => {}
     }
     // Last, so that `stale` is said of an authentic request only.
-    signed_at.map_or(Ok(()), |(at, tolerance)| time::judge(at, now, tolerance))
+    signed_at.map_or(Ok(()), |(at, tolerance)| time::judge(at, request.now, tolerance))
 }
 
-fn signature_text(signing: &Signing, received: &Received) -> Result<String, Rejection> {
-    let lines = received.find_all(&signing.signature.at);
+/// A part that the request lacks, or has twice, cannot have been signed.
+fn rejection(lack: Lack<'_>) -> Rejection {
+    match lack {
+        Lack::Absent(_) => Rejection::MissingSignature,
+        Lack::Unclear(_) | Lack::Key => Rejection::MalformedSignature,
+        Lack::Time => Rejection::MissingTimestamp,
+    }
+}
+
+fn signature_text(signing: &Signing, request: &Request<'_>) -> Result<String, Rejection> {
+    let lines = request.find_all(&signing.signature.at);
     if lines.is_empty() {
         return Err(Rejection::MissingSignature);
     }
@@ -64,7 +93,7 @@ fn signature_text(signing: &Signing, received: &Received) -> Result<String, Reje
 
 fn timestamp_text<'a>(
     signing: &Signing,
-    received: &'a Received,
+    request: &Request<'a>,
     parsed: &Parsed<'a>,
 ) -> Result<Option<Cow<'a, str>>, Rejection> {
     if signing.signature.syntax.names_time() {
@@ -75,7 +104,7 @@ fn timestamp_text<'a>(
         };
     }
     let Some(at) = &signing.timestamp else { return Ok(None) };
-    match received.find(&at.selector) {
+    match request.find(&at.selector) {
         Found::Absent => Err(Rejection::MissingTimestamp),
         Found::Repeated => Err(Rejection::MalformedTimestamp),
         Found::Once(Cow::Borrowed(bytes)) => {
@@ -87,63 +116,4 @@ fn timestamp_text<'a>(
             Ok(Some(text.into()))
         }
     }
-}
-
-/// A piece of the signed text: the body is never copied.
-enum Piece<'a> {
-    Bytes(Cow<'a, [u8]>),
-    Secret,
-}
-
-impl Piece<'_> {
-    fn bytes<'a>(&'a self, secret: &'a [u8]) -> &'a [u8] {
-        match self {
-            Piece::Bytes(bytes) => bytes,
-            Piece::Secret => secret,
-        }
-    }
-}
-
-/// The signed text in order. A part that the request lacks, or has twice, cannot have been signed.
-fn message<'a>(
-    signing: &'a Signing,
-    received: &'a Received,
-    parsed: &Parsed<'a>,
-    timestamp: Option<&'a str>,
-    public_url: Option<&Url>,
-) -> Result<Vec<Piece<'a>>, Rejection> {
-    let select = |selector: &Selector| match received.find(selector) {
-        Found::Absent => Err(Rejection::MissingSignature),
-        Found::Repeated => Err(Rejection::MalformedSignature),
-        Found::Once(bytes) => Ok(bytes),
-    };
-    let bytes = |part: &'a Part| -> Result<Cow<'a, [u8]>, Rejection> {
-        Ok(match part {
-            Part::Literal(text) => text.as_bytes().into(),
-            Part::Body => (&*received.body).into(),
-            Part::Method => received.method.as_str().as_bytes().into(),
-            Part::Path => received.raw_path().as_bytes().into(),
-            Part::Url => {
-                let url = public_url.ok_or(Rejection::MalformedSignature)?;
-                match (url.query(), received.raw_query()) {
-                    (None, Some(query)) => format!("{url}?{query}").into_bytes().into(),
-                    _ => url.to_string().into_bytes().into(),
-                }
-            }
-            Part::Timestamp => timestamp.ok_or(Rejection::MissingTimestamp)?.as_bytes().into(),
-            Part::Id => select(signing.id.as_ref().ok_or(Rejection::MalformedSignature)?)?,
-            Part::At(selector) => select(selector)?,
-            Part::Lower(selector) => select(selector)?.to_ascii_lowercase().into(),
-            Part::Sig(key) => match parsed.field(key) {
-                Found::Once(text) => text.as_bytes().into(),
-                Found::Absent | Found::Repeated => return Err(Rejection::MalformedSignature),
-            },
-            Part::Secret => Cow::Borrowed(&[]),
-        })
-    };
-    let piece = |part: &'a Part| match part {
-        Part::Secret => Ok(Piece::Secret),
-        _ => bytes(part).map(Piece::Bytes),
-    };
-    signing.signed.iter().map(piece).collect()
 }

@@ -15,7 +15,8 @@ use serde::Deserialize;
 
 use super::scheme::*;
 use super::sign::{Unsigned, sign};
-use super::{Received, Verified, verify};
+use super::text::*;
+use super::{Keys, Received, Verified, verify};
 use crate::secret::{SecretRef, SecretValue, Vault};
 
 #[derive(Clone, Deserialize)]
@@ -57,12 +58,14 @@ fn header(name: &str) -> Selector {
 fn plain(secrets: &[&str]) -> Signing {
     Signing {
         algorithm: Algorithm::Hmac(Hash::Sha256),
-        secrets: secrets.iter().copied().map(secret).collect(),
+        secrets: secrets.iter().copied().map(secret).collect::<Vec<_>>().into(),
         secret_encoding: SecretEncoding::Utf8,
         strip_prefix: None,
+        secret_digest: None,
         signed: vec![Part::Body],
         signature: Signature {
             at: header("X-Signature"),
+            groups: None,
             encoding: SignatureEncoding::Hex,
             syntax: SignatureSyntax::Prefix(String::new()),
         },
@@ -79,7 +82,12 @@ fn timed(hmac: Signing, signed: Vec<Part>) -> Signing {
 fn scheme(provider: &str, secrets: &[&str]) -> Signing {
     let base = plain(secrets);
     let literal = |text: &str| Part::Literal(text.to_owned());
-    let signature = |name: &str, encoding, syntax| Signature { at: header(name), encoding, syntax };
+    let signature = |name: &str, encoding, syntax| Signature {
+        at: header(name),
+        groups: None,
+        encoding,
+        syntax,
+    };
     let seconds =
         |name: &str| Some(TimestampAt { selector: header(name), unit: TimeUnit::UnixSeconds });
     match provider {
@@ -166,7 +174,7 @@ fn at(vector: &Vector) -> Timestamp {
 type Verdict = Result<(), Rejection>;
 
 fn run(hmac: &Signing, received: Received, vault: &Vault, now: Timestamp) -> Verdict {
-    verify(&Scheme::Signing(hmac.clone()), received, vault, None, now).map(drop)
+    verify(&Scheme::Signing(hmac.clone()), received, Keys::of(vault), None, now).map(drop)
 }
 
 /// The verdict on `vector` after `change`.
@@ -259,8 +267,37 @@ fn secrets_rotate_and_wrong_ones_do_not_verify() {
         check(&[right, other], &[other, right], Ok(()));
         check(&[right, other], &[right], Ok(()));
         check(&[right], &[], Err(Rejection::UnusableSecret));
-        check(&[], &[right], Err(Rejection::UnusableSecret));
+        check(&[], &[right], Err(Rejection::NoSecret));
         check(&[""], &[""], Err(Rejection::UnusableSecret));
+    }
+}
+
+#[test]
+fn what_handshakes_brought_verifies_where_the_scheme_says_so() {
+    for vector in vectors() {
+        let check = |secrets: Secrets, captured: &[&str], expected: Verdict| {
+            let hmac = Signing { secrets, ..scheme(&vector.provider, &[]) };
+            let captured: Vec<SecretValue> =
+                captured.iter().map(|text| SecretValue::new(*text)).collect();
+            let vault = vault(&[&vector.secret]);
+            let keys = Keys { vault: &vault, captured: &captured };
+            let scheme = Scheme::Signing(hmac);
+            let verdict = verify(&scheme, received(&vector), keys, None, at(&vector));
+            assert_eq!(verdict.map(drop), expected, "{} {captured:?}", vector.provider);
+        };
+        let right = vector.secret.as_str();
+        let other = "whsec_b3RoZXJvdGhlcm90aGVy";
+        let captured = || Secrets { captured: true, ..Secrets::default() };
+        check(captured(), &[right], Ok(()));
+        check(captured(), &[other, right], Ok(()));
+        check(captured(), &[other], Err(Rejection::WrongSignature));
+        check(captured(), &[], Err(Rejection::NoSecretCaptured));
+        let both = |named: &str| Secrets { always: vec![secret(named)], ..captured() };
+        check(both(right), &[], Ok(()));
+        check(both(right), &[other], Ok(()));
+        check(both("unset"), &[right], Ok(()));
+        check(both("unset"), &[], Err(Rejection::UnusableSecret));
+        check(Secrets::from(vec![secret("unset")]), &[right], Err(Rejection::UnusableSecret));
     }
 }
 
@@ -339,7 +376,8 @@ fn base64_signatures_may_lack_their_padding() {
 #[test]
 fn an_empty_scheme_takes_nothing() {
     let vector = &vectors()[0];
-    let verdict = verify(&Scheme::AnyOf(vec![]), received(vector), &vault(&[]), None, at(vector));
+    let verdict =
+        verify(&Scheme::AnyOf(vec![]), received(vector), Keys::of(&vault(&[])), None, at(vector));
     assert_eq!(verdict.map(drop), Err(Rejection::MissingSignature));
 }
 
@@ -360,9 +398,11 @@ fn bare(headers: &[(&str, &str)], query: &[(&str, &str)], body: &str) -> Receive
 }
 
 fn show(at: TokenAt, received: Received) -> Result<Verified, Rejection> {
-    let scheme =
-        Scheme::Token(Token { at, secrets: vec![secret("s3cret"), secret("n3w"), secret("")] });
-    verify(&scheme, received, &vault(&["s3cret", "n3w", ""]), None, Timestamp::UNIX_EPOCH)
+    let scheme = Scheme::Token(Token {
+        at,
+        secrets: vec![secret("s3cret"), secret("n3w"), secret("")].into(),
+    });
+    verify(&scheme, received, Keys::of(&vault(&["s3cret", "n3w", ""])), None, Timestamp::UNIX_EPOCH)
 }
 
 #[test]
@@ -426,12 +466,16 @@ fn credentials_are_named_also_where_another_branch_verified() {
     let scheme = Scheme::AnyOf(vec![
         Scheme::Token(Token {
             at: TokenAt::Header("X-Token".to_owned()),
-            secrets: vec![secret("a")],
+            secrets: vec![secret("a")].into(),
         }),
-        Scheme::Token(Token { at: TokenAt::Query("key".to_owned()), secrets: vec![secret("a")] }),
+        Scheme::Token(Token {
+            at: TokenAt::Query("key".to_owned()),
+            secrets: vec![secret("a")].into(),
+        }),
     ]);
     let check = |received, expected: Verdict| {
-        let verdict = verify(&scheme, received, &vault(&["a"]), None, Timestamp::UNIX_EPOCH);
+        let verdict =
+            verify(&scheme, received, Keys::of(&vault(&["a"])), None, Timestamp::UNIX_EPOCH);
         if let Ok(verified) = &verdict {
             assert!(verified.secret_headers().iter().any(|name| name == "x-token"));
             assert!(verified.secret_headers().iter().any(|name| name == "cookie"));
@@ -450,11 +494,12 @@ fn signed(scheme: &Scheme, known: &Vault, which: usize, body: &[u8], now: Timest
     let unsigned = Unsigned {
         method: Method::POST,
         url: "https://hooks.example/hooks/a?b=c%20d".parse().unwrap(),
+        path: Vec::new(),
         headers: HeaderMap::new(),
         body: Bytes::copy_from_slice(body),
         id: "msg_1".to_owned(),
     };
-    let proof = sign(scheme, known, &unsigned, now, which).unwrap();
+    let proof = sign(scheme, Keys::of(known), &unsigned, now, which).unwrap();
     let mut headers = HeaderMap::new();
     for (name, value) in &proof.headers {
         headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
@@ -469,7 +514,7 @@ fn signed(scheme: &Scheme, known: &Vault, which: usize, body: &[u8], now: Timest
         received_at: now,
     };
     let public_url = "https://hooks.example/hooks/a".parse().unwrap();
-    verify(scheme, received, known, Some(&public_url), now).map(drop)
+    verify(scheme, received, Keys::of(known), Some(&public_url), now).map(drop)
 }
 
 fn all_schemes() -> Vec<Scheme> {
@@ -499,7 +544,7 @@ fn all_schemes() -> Vec<Scheme> {
     ] {
         schemes.push(Scheme::Token(Token {
             at,
-            secrets: vec![secret("whsec_b2xkb2xkb2xk"), secret("whsec_bmV3bmV3bmV3")],
+            secrets: vec![secret("whsec_b2xkb2xkb2xk"), secret("whsec_bmV3bmV3bmV3")].into(),
         }));
     }
     schemes.push(Scheme::None { why: "a test".to_owned() });
@@ -537,7 +582,7 @@ proptest! {
             ] {
                 received.headers.insert(name, value.clone());
             }
-            prop_assert!(verify(&scheme, received, &known, None, Timestamp::UNIX_EPOCH).is_err());
+            prop_assert!(verify(&scheme, received, Keys::of(&known), None, Timestamp::UNIX_EPOCH).is_err());
         }
     }
 }

@@ -4,22 +4,22 @@ use std::borrow::Cow;
 
 use base64::Engine;
 use serde_json::Value as Json;
-use sha2::{Digest, Sha256};
-use subtle::{Choice, ConstantTimeEq};
+use subtle::Choice;
 
-use super::scheme::{BASE64, Rejection, Selector, Token, TokenAt};
-use super::{Found, Received, member};
-use crate::secret::Vault;
+use super::condition::equal;
+use super::request::{Found, Request, member};
+use super::scheme::{BASE64, Rejection, Token, TokenAt};
+use super::text::Selector;
 
-pub(super) fn check(token: &Token, received: &Received, vault: &Vault) -> Result<(), Rejection> {
-    let find = |selector: Selector| single(received.find(&selector));
+pub(super) fn check(token: &Token, request: &Request<'_>) -> Result<(), Rejection> {
+    let find = |selector: Selector| single(request.find(&selector));
     let header = |name: &str| find(Selector::Header(name.to_owned()));
     let whole = |shown: Vec<u8>| (Choice::from(1), shown);
     let (mut matches, shown) = match &token.at {
         TokenAt::Header(name) => whole(header(name)?),
         TokenAt::Query(name) => whole(find(Selector::Query(name.clone()))?),
         TokenAt::Form(name) => whole(find(Selector::Form(name.clone()))?),
-        TokenAt::Json(path) => whole(in_body(path, &received.body)?.into_bytes()),
+        TokenAt::Json(path) => whole(in_json(path, request)?.into_bytes()),
         TokenAt::Bearer => whole(after_scheme(&header("authorization")?, "bearer")?.to_vec()),
         TokenAt::Basic { user } => {
             let decoded = BASE64
@@ -32,7 +32,7 @@ pub(super) fn check(token: &Token, received: &Received, vault: &Vault) -> Result
         }
     };
     let (mut any, mut usable) = (Choice::from(0), false);
-    for secret in token.secrets.iter().filter_map(|reference| vault.get(reference)) {
+    for secret in token.secrets.values(request)? {
         let secret = secret.expose().as_bytes();
         // An empty secret is no secret: it would let in whoever shows nothing.
         if !secret.is_empty() {
@@ -46,11 +46,6 @@ pub(super) fn check(token: &Token, received: &Received, vault: &Vault) -> Result
         (true, false) => Err(Rejection::WrongToken),
         (true, true) => Ok(()),
     }
-}
-
-/// Compares digests, so that neither the place of the first difference nor the secret's length shows in the time.
-fn equal(left: &[u8], right: &[u8]) -> Choice {
-    Sha256::digest(left).as_slice().ct_eq(Sha256::digest(right).as_slice())
 }
 
 fn single(found: Found<Cow<'_, [u8]>>) -> Result<Vec<u8>, Rejection> {
@@ -72,10 +67,10 @@ fn after_scheme<'a>(value: &'a [u8], scheme: &str) -> Result<&'a [u8], Rejection
     }
 }
 
-fn in_body(path: &str, body: &[u8]) -> Result<String, Rejection> {
-    let found = member(path, body).map_err(|_| Rejection::MalformedToken)?;
-    match found.ok_or(Rejection::MissingToken)? {
-        Json::String(text) => Ok(text),
+fn in_json(path: &str, request: &Request<'_>) -> Result<String, Rejection> {
+    let json = request.json().ok_or(Rejection::MalformedToken)?;
+    match member(json, path).ok_or(Rejection::MissingToken)? {
+        Json::String(text) => Ok(text.clone()),
         Json::Null | Json::Bool(_) | Json::Number(_) | Json::Array(_) | Json::Object(_) => {
             Err(Rejection::MalformedToken)
         }

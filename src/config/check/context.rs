@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::Value as Json;
 
 use super::provider::Preset;
+use super::text::Config;
 use crate::config::{References, units};
 use crate::diag::code::Code;
 use crate::diag::{Diagnostic, FileId, Span};
@@ -20,6 +21,8 @@ pub(super) struct Checker {
     pub(super) presets: BTreeMap<String, Preset>,
     /// Files that the route at hand named, for its revision.
     pub(super) attached: Vec<FileId>,
+    /// What the source at hand gives under `verify.config`.
+    pub(super) config: Config,
 }
 
 impl Checker {
@@ -31,6 +34,7 @@ impl Checker {
             references,
             presets: BTreeMap::new(),
             attached: Vec::new(),
+            config: Config::new(),
         }
     }
 

@@ -6,6 +6,7 @@
 //! `None` has reported why.
 
 mod call;
+mod condition;
 mod context;
 mod destination;
 mod extraction;
@@ -18,12 +19,14 @@ mod route;
 mod scheme;
 mod secret;
 mod server;
+mod settings;
 mod signing;
 mod source;
 mod step;
 mod templates;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

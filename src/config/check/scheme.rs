@@ -7,9 +7,10 @@ use super::context::{Checker, many, string, text};
 use crate::config::Verification;
 use crate::diag::Diagnostic;
 use crate::diag::code::Code;
-use crate::secret::SecretRef;
 use crate::syntax::{Node, Pair, Value};
-use crate::verify::scheme::{Part, Scheme, Strength, Token, TokenAt};
+use crate::verify::elements::steps;
+use crate::verify::scheme::{ByPlace, Scheme, Secrets, Strength, Token, TokenAt};
+use crate::verify::text::{Part, Selector};
 
 /// The keys that say of what kind a scheme is.
 const KINDS: [&str; 9] =
@@ -30,11 +31,14 @@ impl Checker {
                 Err(()) => return (None, None),
             }
         }
+        if self.configure(node, preset.as_deref()).is_none() {
+            return (None, preset);
+        }
         let merged = match preset.as_ref().and_then(|preset| preset.get("verify")) {
             Some(base) => over(base, own, node),
             None => node.clone(),
         };
-        let scheme = self.scheme(&merged, node, &[]);
+        let scheme = self.scheme(&merged, node, &Secrets::default());
         let strength = preset
             .as_ref()
             .filter(|_| !KINDS.iter().chain(&["signed"]).any(|key| node.get(key).is_some()))
@@ -49,7 +53,30 @@ impl Checker {
     }
 
     /// `place` is where the source's author can mend what is missing; `outer` are the secrets of the scheme around.
-    fn scheme(&mut self, node: &Node, place: &Node, outer: &[SecretRef]) -> Option<Scheme> {
+    fn scheme(&mut self, node: &Node, place: &Node, outer: &Secrets) -> Option<Scheme> {
+        let mut scheme = self.kind(node, place, outer)?;
+        if let Some(path) = node.get("for_each") {
+            let Some(path) = path.as_text().and_then(|text| steps(&text.text)) else {
+                self.error(
+                    Code::InvalidValue,
+                    path.span,
+                    "here a JSONPath has names and `[*]` alone",
+                    "write `$.items[*]`",
+                );
+                return None;
+            };
+            scheme = Scheme::ForEach { path, scheme: Box::new(scheme) };
+        }
+        match node.get("require") {
+            None => Some(scheme),
+            // What is required is looked at first: it says whether the scheme is the one for this request.
+            Some(require) => {
+                Some(Scheme::AllOf(vec![Scheme::Require(self.conditions(require)?), scheme]))
+            }
+        }
+    }
+
+    fn kind(&mut self, node: &Node, place: &Node, outer: &Secrets) -> Option<Scheme> {
         let kinds: Vec<&Pair> =
             node.as_map()?.iter().filter(|pair| KINDS.contains(&pair.key.text.as_str())).collect();
         match kinds.as_slice() {
@@ -95,20 +122,9 @@ impl Checker {
             );
             return Some(Scheme::None { why: reason });
         }
-        let given: Vec<Option<SecretRef>> =
-            many(node.get("secret")).iter().map(|secret| self.secret_ref(secret)).collect();
-        let secrets: Vec<SecretRef> = if node.get("secret").is_some() {
-            if given.is_empty() {
-                self.error(
-                    Code::InvalidValue,
-                    node.get("secret")?.span,
-                    "a list of no secrets verifies nothing",
-                    "add one: `{ env: NAME }`",
-                );
-            }
-            given.into_iter().collect::<Option<_>>()?
-        } else {
-            outer.to_vec()
+        let secrets = match node.get("secret") {
+            Some(secret) => self.secrets(secret)?,
+            None => outer.clone(),
         };
         if let Some(list) = node.get("any_of").or_else(|| node.get("all_of")) {
             let schemes = list.as_list()?;
@@ -123,7 +139,7 @@ impl Checker {
             }
             let missing =
                 schemes.iter().any(|it| it.get("secret").is_none() && it.get("none").is_none());
-            if secrets.is_empty() && missing {
+            if secrets == Secrets::default() && missing {
                 self.no_secret(place);
                 return None;
             }
@@ -134,16 +150,91 @@ impl Checker {
                 None => Scheme::AllOf(schemes),
             });
         }
-        if secrets.is_empty() {
-            if node.get("secret").is_none() {
-                self.no_secret(place);
-            }
+        if secrets == Secrets::default() {
+            self.no_secret(place);
             return None;
         }
         match node.get("token") {
             Some(token) => Some(Scheme::Token(Token { at: self.token_at(token)?, secrets })),
             None => self.signing(node, place, secrets).map(Scheme::Signing),
         }
+    }
+
+    /// `secret`: one, or a list of which any verifies.
+    fn secrets(&mut self, node: &Node) -> Option<Secrets> {
+        let mut secrets = Secrets::default();
+        let mut faulty = false;
+        for secret in many(Some(node)) {
+            if secret.get("by").is_some() || secret.get("of").is_some() {
+                let by = self.by_place(secret);
+                faulty |= by.is_none() || secrets.by.is_some();
+                if by.is_some() && secrets.by.is_some() {
+                    self.error(
+                        Code::InvalidValue,
+                        secret.span,
+                        "a second `by` in one list",
+                        "put all secrets under the `of` of one",
+                    );
+                }
+                secrets.by = by;
+            } else if secret.get("captured").is_some() {
+                secrets.captured = true;
+            } else {
+                match self.secret_ref(secret) {
+                    Some(secret) => secrets.always.push(secret),
+                    None => faulty = true,
+                }
+            }
+        }
+        if !faulty && secrets == Secrets::default() {
+            self.error(
+                Code::InvalidValue,
+                node.span,
+                "a list of no secrets verifies nothing",
+                "add one: `{ env: NAME }`",
+            );
+            return None;
+        }
+        (!faulty).then_some(secrets)
+    }
+
+    /// `{ by: path.shop, of: { acme: { env: … } } }`
+    fn by_place(&mut self, node: &Node) -> Option<ByPlace> {
+        const HELP: &str = "write `{ by: path.shop, of: { acme: { env: ACME_SECRET } } }`";
+        let (Some(by), Some(of)) = (node.get("by"), node.get("of")) else {
+            self.error(Code::MissingKey, node.span, "`by` and `of` stand together", HELP);
+            return None;
+        };
+        let name = &by.as_text()?.text;
+        let part = name.strip_prefix("path.").filter(|part| !part.is_empty());
+        let at = match part {
+            Some(part) => Some(Selector::PathPart(part.to_owned())),
+            None => super::text::place(name),
+        };
+        let Some(at) = at else {
+            self.error(
+                Code::InvalidValue,
+                by.span,
+                format!("`{name}` is no place in a request"),
+                "write `path.N`, `header.N`, `query.N`, `form.N` or `json:$.p`",
+            );
+            return None;
+        };
+        let mut secrets = BTreeMap::new();
+        let mut faulty = false;
+        for pair in of.as_map()? {
+            let named: Vec<_> =
+                many(Some(&pair.value)).iter().map(|secret| self.secret_ref(secret)).collect();
+            match named.into_iter().collect::<Option<Vec<_>>>() {
+                Some(named) => drop(secrets.insert(pair.key.text.clone(), named)),
+                None => faulty = true,
+            }
+        }
+        if secrets.is_empty() && !faulty {
+            self.error(Code::InvalidValue, of.span, "`of` names no secret", HELP);
+            return None;
+        }
+        (!faulty).then_some(ByPlace { at, of: secrets })
     }
 
     fn no_secret(&mut self, place: &Node) {
@@ -204,14 +295,20 @@ fn strength_of(word: &str) -> Option<Strength> {
 /// What a scheme proves; of alternatives the weakest.
 fn proves(scheme: &Scheme) -> Strength {
     match scheme {
-        Scheme::Signing(signing) if signing.signed.contains(&Part::Body) => Strength::Signed,
+        Scheme::Signing(signing) if signing.signed.iter().any(is_whole_body) => Strength::Signed,
         Scheme::Signing(_) => Strength::Partial,
         Scheme::Token(_) => Strength::Token,
+        Scheme::ForEach { scheme, .. } => proves(scheme).max(Strength::Partial),
+        Scheme::Require(_) => Strength::Open,
         Scheme::AnyOf(all) => all.iter().map(proves).max().unwrap_or(Strength::Open),
         // What one does not prove another may.
         Scheme::AllOf(all) => all.iter().map(proves).min().unwrap_or(Strength::Open),
         Scheme::None { .. } => Strength::Open,
     }
+}
+
+fn is_whole_body(part: &Part) -> bool {
+    matches!(part.source(), Part::Body | Part::Canonical(_))
 }
 
 /// The preset's keys with the author's over them. One that says another kind of scheme takes the preset's kind away.
@@ -223,7 +320,8 @@ fn over(base: &Node, own: &[Pair], place: &Node) -> Node {
             pairs.insert(pair.key.text.clone(), pair.clone());
         }
     }
-    for pair in own.iter().filter(|pair| pair.key.text != "provider") {
+    for pair in own.iter().filter(|pair| !["provider", "config"].contains(&pair.key.text.as_str()))
+    {
         pairs.insert(pair.key.text.clone(), pair.clone());
     }
     Node { value: Value::Map(pairs.into_values().collect()), span: place.span }

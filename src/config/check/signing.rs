@@ -5,25 +5,21 @@ use std::time::Duration;
 
 use super::context::{Checker, duration, string, text};
 use super::scheme::first_key;
+use super::text::{ConfigValue, Use, hash};
 use crate::diag::Diagnostic;
 use crate::diag::code::Code;
-use crate::secret::SecretRef;
-use crate::syntax::{Node, Text};
+use crate::syntax::Node;
+use crate::verify::canonical::Canonical;
 use crate::verify::scheme::{
-    Algorithm, Hash, Part, PublicKey, SecretEncoding, Selector, Signature, SignatureEncoding,
-    SignatureSyntax, Signing, TimeUnit, TimestampAt, plain_members,
+    Algorithm, PublicKey, SecretEncoding, Secrets, Signature, SignatureEncoding, SignatureSyntax,
+    Signing, TimeUnit, TimestampAt, plain_members,
 };
+use crate::verify::text::{Part, Selector};
 
 /// Taken where a time is signed and nothing says how old it may be.
 const TOLERANCE: Duration = Duration::from_secs(300);
 
 fn algorithm(node: &Node) -> Option<Algorithm> {
-    let hash = |name: &str| match name {
-        "sha1" => Some(Hash::Sha1),
-        "sha256" => Some(Hash::Sha256),
-        "sha512" => Some(Hash::Sha512),
-        _ => None,
-    };
     if let Some(name) = string(node, "hmac") {
         return hash(&name).map(Algorithm::Hmac);
     }
@@ -33,6 +29,7 @@ fn algorithm(node: &Node) -> Option<Algorithm> {
     let kind = match (string(node, "ecdsa").as_deref(), string(node, "rsa").as_deref()) {
         (Some("p256_sha256"), _) => PublicKey::EcdsaP256Sha256,
         (_, Some("sha256")) => PublicKey::RsaSha256,
+        (_, Some("sha1")) => PublicKey::RsaSha1,
         _ => node.get("ed25519")?.as_bool().filter(|it| *it).map(|_| PublicKey::Ed25519)?,
     };
     Some(Algorithm::PublicKey(kind))
@@ -43,7 +40,7 @@ impl Checker {
         &mut self,
         node: &Node,
         place: &Node,
-        secrets: Vec<SecretRef>,
+        secrets: Secrets,
     ) -> Option<Signing> {
         let algorithm = algorithm(node)?;
         let secret_encoding = match string(node, "secret_encoding").as_deref() {
@@ -100,11 +97,7 @@ impl Checker {
             );
             return None;
         }
-        // A time in a body that is signed whole is signed, too.
-        let in_body = timestamp.as_ref().is_some_and(|at: &TimestampAt| {
-            matches!(at.selector, Selector::Json(_) | Selector::Form(_))
-        });
-        let covered = in_body && signed.contains(&Part::Body);
+        let covered = timestamp.as_ref().is_some_and(|at| covers(&signed, &at.selector));
         if timed && !covered && !signed.contains(&Part::Timestamp) {
             self.push(
                 Diagnostic::new(
@@ -156,6 +149,7 @@ impl Checker {
             secrets,
             secret_encoding,
             strip_prefix: string(node, "strip_prefix"),
+            secret_digest: string(node, "secret_digest").and_then(|name| hash(&name)),
             signed,
             signature,
             timestamp,
@@ -197,29 +191,14 @@ impl Checker {
             Some("base64url") => SignatureEncoding::Base64Url,
             Some(_) => return None,
         };
-        let separator = match text(node, "separator") {
-            None => None,
-            Some(text) => {
-                let mut chars = text.text.chars();
-                match (chars.next(), chars.next()) {
-                    (Some(separator), None) => Some(separator),
-                    _ => {
-                        self.error(
-                            Code::InvalidValue,
-                            node.get("separator")?.span,
-                            "`separator` is one character",
-                            "write `\",\"`, `\";\"` or `\" \"`",
-                        );
-                        return None;
-                    }
-                }
-            }
-        };
+        let separator = self.character(node, "separator")?;
+        let groups = self.character(node, "group_separator")?;
         let syntax = match node.get("parse") {
             None => Some(SignatureSyntax::Prefix(String::new())),
             Some(parse) => {
                 let written = parse.as_text()?;
-                let syntax = signature_syntax(&written.text, separator);
+                let known = self.with_config(&written.text);
+                let syntax = signature_syntax(&known, separator);
                 if syntax.is_none() {
                     self.push(
                         Diagnostic::new(
@@ -233,45 +212,38 @@ impl Checker {
                 syntax
             }
         };
-        Some(Signature { at, encoding, syntax: syntax? })
+        Some(Signature { at, groups, encoding, syntax: syntax? })
+    }
+
+    /// A key that is one character. `None`: it is there and is not, which is reported.
+    #[expect(clippy::option_option, reason = "absent and faulty differ")]
+    fn character(&mut self, node: &Node, key: &str) -> Option<Option<char>> {
+        let Some(text) = text(node, key) else { return Some(None) };
+        let mut chars = text.text.chars();
+        if let (Some(character), None) = (chars.next(), chars.next()) {
+            return Some(Some(character));
+        }
+        self.error(
+            Code::InvalidValue,
+            node.get(key)?.span,
+            format!("`{key}` is one character"),
+            "write `\",\"`, `\";\"` or `\" \"`",
+        );
+        None
+    }
+
+    /// `{config.N}` in a text is what the source gives for it, where that is no secret.
+    fn with_config(&self, text: &str) -> String {
+        self.config.iter().fold(text.to_owned(), |text, (name, value)| match value {
+            ConfigValue::Text(value) => text.replace(&format!("{{config.{name}}}"), value),
+            ConfigValue::Secret(_) => text,
+        })
     }
 
     /// `v0:{timestamp}:{body}`
     fn signed(&mut self, node: &Node) -> Option<Vec<Part>> {
-        let text = node.as_text()?;
-        let mut parts = Vec::new();
-        let mut rest = text.text.as_str();
-        let mut at = 0;
-        let mut faulty = false;
-        while let Some((literal, after)) = rest.split_once('{') {
-            if !literal.is_empty() {
-                parts.push(Part::Literal(literal.to_owned()));
-            }
-            let open = at + literal.len();
-            let Some((name, after)) = after.split_once('}') else {
-                self.error(
-                    Code::InvalidValue,
-                    text.span(node.span.file, open..text.text.len()),
-                    "this `{` is never closed",
-                    "close the name: `{body}`",
-                );
-                return None;
-            };
-            let range = open..open + name.len() + 2;
-            match part(name) {
-                Ok(part) => parts.push(part),
-                Err(unknown) => {
-                    faulty = true;
-                    self.unknown_part(node, text, range.clone(), unknown);
-                }
-            }
-            at = range.end;
-            rest = after;
-        }
-        if !rest.is_empty() {
-            parts.push(Part::Literal(rest.to_owned()));
-        }
-        if parts.is_empty() && !faulty {
+        let parts = self.layout(node, Use::Signed)?;
+        if parts.is_empty() {
             self.error(
                 Code::InvalidValue,
                 node.span,
@@ -280,75 +252,30 @@ impl Checker {
             );
             return None;
         }
-        (!faulty).then_some(parts)
-    }
-
-    fn unknown_part(
-        &mut self,
-        node: &Node,
-        text: &Text,
-        range: std::ops::Range<usize>,
-        unknown: Unknown,
-    ) {
-        let span = text.span(node.span.file, range.clone());
-        let name = text.text.get(range).unwrap_or_default().to_owned();
-        self.push(match unknown {
-            Unknown::Later => Diagnostic::new(
-                Code::NotBuiltYet,
-                span,
-                format!("`{name}` in `signed` is part of the language, but this version does not carry it out"),
-            )
-            .label("not built yet")
-            .help(format!("this version knows {SIGNED_NAMES}")),
-            Unknown::Name => Diagnostic::new(Code::UnknownName, span, format!("`{name}` names nothing of a request"))
-                .help(format!("there are {SIGNED_NAMES}")),
-        });
+        Some(parts)
     }
 }
 
-const SIGNED_NAMES: &str = "`{body} {timestamp} {id} {method} {url} {path} {query.N} {header.N} {form.N} {json:$.p} {sig.K}`, in a `digest` `{secret}`, and `{query.N|lower}`";
-
-pub(super) enum Unknown {
-    Later,
-    Name,
-}
-
-fn part(name: &str) -> Result<Part, Unknown> {
-    Ok(match name {
-        "body" => Part::Body,
-        "method" => Part::Method,
-        "url" => Part::Url,
-        "path" => Part::Path,
-        "timestamp" => Part::Timestamp,
-        "id" => Part::Id,
-        "secret" => Part::Secret,
-        _ => match name.split_once('|') {
-            Some((name, "lower")) => Part::Lower(place(name)?),
-            Some(_) => return Err(Unknown::Later),
-            None => match name.split_once('.') {
-                Some(("sig", name)) if !name.is_empty() => Part::Sig(name.to_owned()),
-                Some(("config", _)) => return Err(Unknown::Later),
-                _ => Part::At(place(name)?),
-            },
+/// What stands at `at` is a part of what is signed: itself, or in a body that is signed whole.
+fn covers(signed: &[Part], at: &Selector) -> bool {
+    let in_body = matches!(at, Selector::Json(_) | Selector::Form(_));
+    signed.iter().any(|part| match part.source() {
+        Part::At(signed) => signed == at,
+        Part::Body => in_body,
+        Part::Canonical(form) => match (form, at) {
+            (Canonical::SortedForm | Canonical::PlivoV3, Selector::Form(_))
+            | (Canonical::Jcs, Selector::Json(_)) => true,
+            (Canonical::PhpSerialize { without }, Selector::Form(name)) => without != name,
+            (Canonical::Lines(lines), Selector::Json(path)) => {
+                lines.iter().any(|line| format!("$.{}", line.name) == *path)
+            }
+            (Canonical::HeaderLines { required, .. }, Selector::Header(name)) => {
+                required.contains(name)
+            }
+            _ => false,
         },
+        _ => false,
     })
-}
-
-pub(super) fn place(name: &str) -> Result<Selector, Unknown> {
-    if let Some(path) = name.strip_prefix("json:") {
-        return match plain_members(path) {
-            Some(_) => Ok(Selector::Json(path.to_owned())),
-            None => Err(Unknown::Name),
-        };
-    }
-    match name.split_once('.') {
-        Some(("query", name)) if !name.is_empty() => Ok(Selector::Query(name.to_owned())),
-        Some(("form", name)) if !name.is_empty() => Ok(Selector::Form(name.to_owned())),
-        Some(("header", name)) if http::HeaderName::try_from(name).is_ok() => {
-            Ok(Selector::Header(name.to_ascii_lowercase()))
-        }
-        _ => Err(Unknown::Name),
-    }
 }
 
 /// How `parse` and `separator` say that signatures stand in the header.

@@ -201,8 +201,26 @@ impl Checker {
         let preset = preset.as_deref();
         let event = self.event_rules(node, preset, parts);
         let respond = self.respond(layered(node, preset, "respond"));
+        let respond = respond.and_then(|respond| {
+            // What the provider's protocol wants of a refusal stays, whatever answer the source gives.
+            let of_preset = preset.and_then(|preset| preset.get("respond"));
+            let unverified = [node.get("respond"), of_preset]
+                .into_iter()
+                .find_map(|respond| respond?.get("unverified")?.as_number());
+            match unverified {
+                None => Some(respond),
+                Some(status) => {
+                    let unverified = http::StatusCode::from_u16(status.parse().ok()?).ok()?;
+                    Some(Respond { unverified, ..respond })
+                }
+            }
+        });
         let scheme = verification.as_ref().map(|it| &it.scheme);
-        let handshakes = self.handshakes(layered(node, preset, "handshake"), scheme);
+        let asked = layered(node, preset, "handshake");
+        let handshakes = self.handshakes(asked, scheme);
+        if let (Some(scheme), Some(handshakes)) = (scheme, &handshakes) {
+            self.captures(node, asked, scheme, handshakes);
+        }
         let public_url = match node.get("public_url") {
             Some(url) => self.url(url),
             None => None,
@@ -261,7 +279,13 @@ impl Checker {
             Some("reject") => OnMalformed::Reject,
             _ => OnMalformed::Review,
         };
-        parts?;
+        let parts = parts?;
+        let scheme = &verification.as_ref()?.scheme;
+        for part in scheme.path_parts().iter().filter(|part| !parts.iter().any(|it| it == *part)) {
+            let message = format!("the path has no part `{part}` to choose a secret by");
+            let help = format!("write `path: {}/{{{part}}}`", string(node, "path")?);
+            self.error(Code::UnknownName, key_span(node, "verify"), message, help);
+        }
         Some(Source {
             name: SourceName::new(name),
             path: string(node, "path")?,
@@ -489,6 +513,7 @@ impl Checker {
             status: http::StatusCode::OK,
             headers: http::HeaderMap::new(),
             body: bytes::Bytes::new(),
+            unverified: http::StatusCode::UNAUTHORIZED,
         };
         let Some(node) = node else { return Some(respond) };
         if let Some(status) = node.get("status").and_then(Node::as_number) {

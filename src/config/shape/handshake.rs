@@ -15,7 +15,7 @@ static ONE: Shape = Shape::Mapping(&CHALLENGE);
 static CHALLENGE: Mapping = Mapping {
     name: "a handshake",
     keys: &[
-        key("when", Shape::Mapping(&WHEN), "What makes a request this challenge: all of it.")
+        key("when", Shape::Mapping(&CONDITIONS), "What makes a request this challenge: all of it.")
             .required(),
         key("verify", Shape::Bool, "The sender must prove itself first.").default("true"),
         key("respond", Shape::Mapping(&ANSWER), "The answer.").default("200, empty"),
@@ -29,8 +29,9 @@ static CHALLENGE: Mapping = Mapping {
     one_of: &[],
 };
 
-static WHEN: Mapping = Mapping {
-    name: "`when` of a handshake",
+/// `when` of a handshake, `require` of a scheme.
+pub(super) static CONDITIONS: Mapping = Mapping {
+    name: "a condition on a request",
     keys: &[
         key(
             "method",
@@ -39,18 +40,37 @@ static WHEN: Mapping = Mapping {
                 word("POST", ""),
                 word("HEAD", ""),
                 word("OPTIONS", ""),
+                word("PUT", ""),
+                word("PATCH", ""),
+                word("DELETE", ""),
             ]),
-            "Its method; the source takes it for this alone.",
+            "Its method; for a handshake the source takes it for this alone.",
         ),
         key("header", Shape::Names(&EXPECTED), "Headers, by name."),
         key("query", Shape::Names(&EXPECTED), "Query parameters, by name."),
+        key("form", Shape::Names(&EXPECTED), "Fields of a form, by name."),
         key("json", Shape::Names(&EXPECTED), "Values of the JSON body, by paths such as `$.type`."),
+        key(
+            "content_type",
+            Shape::Text,
+            "The media type, such as `application/json`; what may follow it is not looked at.",
+        ),
     ],
     one_of: &[],
 };
 
 /// `true` there, `false` not there, anything else equal.
-static EXPECTED: Names = Names { what: "a place", pattern: "", value: Shape::Scalar };
+static EXPECTED: Names = Names {
+    what: "a place",
+    pattern: "",
+    value: Shape::Any(&[Shape::Scalar, Shape::Mapping(&MATCH)]),
+};
+
+static MATCH: Mapping = Mapping {
+    name: "an expected value",
+    keys: &[key("match", Shape::Text, "A regular expression for the whole value.").required()],
+    one_of: &[],
+};
 
 static ANSWER: Mapping = Mapping {
     name: "`respond` of a handshake",
@@ -59,12 +79,12 @@ static ANSWER: Mapping = Mapping {
         key(
             "headers",
             Shape::Names(&RESPOND_HEADERS),
-            "Headers; their values may take up `{query.N} {header.N} {json:$.p}`.",
+            "Headers; their values may take up `{query.N} {header.N} {form.N} {json:$.p} {config.N}`.",
         ),
         key(
             "body",
             Shape::Any(&[Shape::Text, Shape::Json]),
-            "Text, or anything else as JSON; its texts may take up `{query.N} {header.N} {json:$.p}`, and their HMAC by the source's secret: `{json:$.p|hmac:sha256:hex}`.",
+            "Text, or anything else as JSON; its texts may take up `{query.N} {header.N} {form.N} {json:$.p} {config.N}`, and their HMAC by the source's secret: `{json:$.p|hmac:sha256:hex}`.",
         ),
     ],
     one_of: &[],

@@ -3,7 +3,7 @@
 use super::handshake::HANDSHAKE;
 use super::source::{BODY, EVENT, MAX_BODY, RESPOND};
 use super::verify::{SCHEME, STRENGTH};
-use super::{DASHED, Mapping, Shape, key, later, word};
+use super::{DASHED, Mapping, Names, Shape, key, later, word};
 
 pub static PROVIDER: Mapping = Mapping {
     name: "a provider preset",
@@ -40,9 +40,28 @@ pub static PROVIDER: Mapping = Mapping {
             "Methods that the provider uses.",
         )
         .default("[POST]"),
-        later("config"),
+        key(
+            "config",
+            Shape::Names(&SETTINGS),
+            "What the source must give under `verify.config`, by name: what it is, in words.",
+        ),
         HANDSHAKE,
         later("allow_ips"),
+    ],
+    one_of: &[],
+};
+
+static SETTINGS: Names = Names {
+    what: "a setting",
+    pattern: super::SNAKE_PATTERN,
+    value: Shape::Any(&[Shape::Text, Shape::Mapping(&SETTING)]),
+};
+
+static SETTING: Mapping = Mapping {
+    name: "a setting",
+    keys: &[
+        key("about", Shape::Text, "What it is and where the provider shows it.").required(),
+        key("default", Shape::Text, "Taken where the source gives none."),
     ],
     one_of: &[],
 };

@@ -132,6 +132,12 @@ pub static RESPOND: Mapping = Mapping {
             Shape::Any(&[Shape::Text, Shape::Json]),
             "Text as it is; anything else as JSON.",
         ),
+        key(
+            "unverified",
+            Shape::Count(400, 499),
+            "The status code for a sender that did not prove itself; the answer has no body.",
+        )
+        .default("401"),
     ],
     one_of: &[],
 };

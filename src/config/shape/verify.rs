@@ -1,6 +1,7 @@
 //! `verify` and secret references.
 
-use super::{Key, Mapping, Shape, key, later, later_word, word};
+use super::handshake::CONDITIONS;
+use super::{Key, Mapping, Names, Shape, key, later, later_word, word};
 
 pub static SECRET_REF: Mapping = Mapping {
     name: "a secret reference",
@@ -27,11 +28,27 @@ static SECRETS: Mapping = Mapping {
             "The file that holds it, relative to this file; white space around it is trimmed.",
         ),
         key("literal", Shape::Text, "The secret itself: only for demos and tests."),
-        later("by"),
-        later("of"),
+        key(
+            "by",
+            Shape::Text,
+            "The place in the request that names the tenant: `path.shop`, `header.N`, `query.N`, `json:$.p`.",
+        ),
+        key(
+            "of",
+            Shape::Names(&TENANTS),
+            "The secret, or a list of secrets, of each tenant that `by` may name.",
+        ),
+        key(
+            "captured",
+            Shape::True,
+            "What handshakes with `capture_secret` brought for this source and these parts of its path; any of them verifies.",
+        ),
     ],
-    one_of: &["env", "file", "literal"],
+    one_of: &["env", "file", "literal", "by", "captured"],
 };
+
+static TENANTS: Names =
+    Names { what: "a tenant", pattern: "", value: Shape::Many(&Shape::Mapping(&SECRET_REF)) };
 
 const SECRET: Shape = Shape::Many(&Shape::Mapping(&SECRETS));
 
@@ -46,7 +63,8 @@ macro_rules! scheme_keys {
         key("hmac", Shape::Word(&[word("sha256", "HMAC-SHA256"), word("sha1", "HMAC-SHA1"), word("sha512", "HMAC-SHA512")]), "The sender signs with a shared secret."),
         key("secret_encoding", Shape::Word(&[word("utf8", "the secret's own bytes"), word("base64", "base64, padded or not"), word("hex", "hexadecimal")]), "How the secret is written.").default("utf8"),
         key("strip_prefix", Shape::Text, "Taken off the front of the secret before it is decoded, where it is there (`whsec_`)."),
-        key("signed", Shape::Text, "The text that is signed, from `{body} {timestamp} {id} {method} {url} {path} {query.N} {header.N} {form.N} {json:$.p} {sig.K}`, `{query.N|lower}`, in a `digest` `{secret}`, and literal text.").default("{body}"),
+        key("secret_digest", Shape::Word(&[word("sha1", "SHA-1"), word("sha256", "SHA-256"), word("sha512", "SHA-512")]), "The key is this hash of the secret."),
+        key("signed", Shape::Text, "The text that is signed: names in braces (see \"What is signed\") and literal text.").default("{body}"),
         key("signature", Shape::Mapping(&SIGNATURE), "Where the signature is and how it is written."),
         key("timestamp", Shape::Mapping(&TIMESTAMP), "Where the signed time is, unless `signature.parse` names it."),
         key("id", Shape::Mapping(&SELECTOR), "Where the signed id is, for `{id}`."),
@@ -55,12 +73,12 @@ macro_rules! scheme_keys {
         key("digest", Shape::Word(&[word("sha256", "SHA-256"), word("sha1", "SHA-1"), word("sha512", "SHA-512")]), "The sender sends a plain hash of a text in which the secret stands (`{secret}` in `signed`)."),
         key("ed25519", Shape::True, "The sender signs with Ed25519; `secret` is its public key: 32 bytes by `secret_encoding`, or PEM."),
         key("ecdsa", Shape::Word(&[word("p256_sha256", "P-256 with SHA-256, signatures in DER")]), "The sender signs with ECDSA; `secret` is its public key: by `secret_encoding`, or PEM."),
-        key("rsa", Shape::Word(&[word("sha256", "PKCS #1 v1.5 with SHA-256, keys of 2048 bits or more"), later_word("sha1")]), "The sender signs with RSA; `secret` is its public key: by `secret_encoding`, or PEM."),
+        key("rsa", Shape::Word(&[word("sha256", "PKCS #1 v1.5 with SHA-256, keys of 2048 bits or more"), word("sha1", "PKCS #1 v1.5 with SHA-1, for senders that have nothing better")]), "The sender signs with RSA; `secret` is its public key: by `secret_encoding`, or PEM."),
         key("any_of", Shape::List(&Shape::Mapping(&SCHEME)), "Schemes of which one is enough."),
         key("all_of", Shape::List(&Shape::Mapping(&SCHEME)), "Schemes that must all verify."),
         key("none", Shape::Text, "Nobody is asked; the text says why that is right."),
-        later("for_each"),
-        later("config"),
+        key("for_each", Shape::JsonPath, "Each element at this path of the JSON body must verify by itself, and there must be one; `json:` reads the element."),
+        key("require", Shape::Mapping(&CONDITIONS), "What the request must be besides; it is looked at before the scheme."),
         later("jwt"),
         later("jwks"),
         later("key"),
@@ -74,12 +92,25 @@ macro_rules! scheme_keys {
 /// `verify` of a source.
 pub static VERIFY: Mapping = Mapping {
     name: "a verification",
-    keys: scheme_keys![key(
-        "provider",
-        Shape::Text,
-        "The preset that knows how this provider signs: see `router providers list`."
-    )],
+    keys: scheme_keys![
+        key(
+            "provider",
+            Shape::Text,
+            "The preset that knows how this provider signs: see `router providers list`."
+        ),
+        key(
+            "config",
+            Shape::Names(&CONFIG),
+            "What the provider needs besides, by the names that its preset declares: a text, or a secret reference."
+        ),
+    ],
     one_of: &[],
+};
+
+static CONFIG: Names = Names {
+    what: "a setting",
+    pattern: super::SNAKE_PATTERN,
+    value: Shape::Any(&[Shape::Text, Shape::Mapping(&SECRET_REF)]),
 };
 
 /// One scheme, in a preset or under `any_of`.
@@ -97,6 +128,7 @@ static SIGNATURE: Mapping = Mapping {
         key("encoding", Shape::Word(&[word("hex", "hexadecimal"), word("base64", "base64"), word("base64url", "base64 with the alphabet for URLs")]), "How its bytes are written.").default("hex"),
         key("parse", Shape::Text, "How it stands in the header: `sha256={signature}`, `t={timestamp},v1={signature}`, `v1,{signature}`, `{timestamp},{signature}`.").default("{signature}"),
         key("separator", Shape::Text, "The one character between several (`,`, `;`, a space).").default(","),
+        key("group_separator", Shape::Text, "The one character between groups that each are such a text with a time of its own."),
         key("form", Shape::Text, "The field of the form that holds it."),
         key("json", Shape::JsonPath, "The text of the JSON body that holds it, as `$.a.b`."),
     ],

@@ -3,9 +3,8 @@
 use http::StatusCode;
 
 use super::*;
-use crate::verify::handshake::{
-    Body, Condition, Expected, Handshake, MacEncoding, Piece, Tree, Unanswerable,
-};
+use crate::verify::condition::{Condition, Conditions, Expected};
+use crate::verify::handshake::{Answer, Asked, Body, Handshake, Tree, Unanswerable, find};
 
 fn when(at: Selector, expected: Expected) -> Condition {
     Condition { at, expected }
@@ -20,14 +19,25 @@ fn json(path: &str) -> Selector {
 }
 
 fn asks(when: Vec<Condition>, body: Body) -> Handshake {
+    let when = Conditions { method: None, all: when };
     let status = StatusCode::OK;
     let (headers, body) = (Vec::new(), Some(body));
-    Handshake { method: None, when, verify: false, capture: None, status, headers, body }
+    Handshake { when, verify: false, capture: None, status, headers, body }
+}
+
+fn ask<'a>(received: &'a Received, scheme: &'a Scheme, vault: &'a Vault) -> Asked<'a> {
+    let now = Timestamp::UNIX_EPOCH;
+    Asked { received, scheme, keys: Keys::of(vault), public_url: None, now }
+}
+
+fn is_taken(handshake: Handshake, received: &Received) -> bool {
+    let scheme = Scheme::None { why: "a test".to_owned() };
+    find(&[handshake], ask(received, &scheme, &Vault::default())).is_some()
 }
 
 fn answered(handshake: &Handshake, received: &Received) -> Result<String, Unanswerable> {
     let scheme = Scheme::AnyOf(vec![Scheme::Signing(plain(&["missing", "hush"]))]);
-    let answer = handshake.answer(received, &scheme, &vault(&["hush"]))?;
+    let answer: Answer = handshake.answer(ask(received, &scheme, &vault(&["hush"])))?;
     assert_eq!(answer.headers["x-content-type-options"], "nosniff");
     Ok(String::from_utf8(answer.body.to_vec()).unwrap())
 }
@@ -35,13 +45,10 @@ fn answered(handshake: &Handshake, received: &Received) -> Result<String, Unansw
 #[test]
 fn conditions() {
     let fits = |condition: Condition, body: &str| {
-        asks(vec![condition], Body::Text(Vec::new())).fits(&bare(
-            &[("a", "b")],
-            &[("c", "d")],
-            body,
-        ))
+        let received = bare(&[("a", "b")], &[("c", "d")], body);
+        is_taken(asks(vec![condition], Body::Text(Vec::new())), &received)
     };
-    let equal = |text: &str| Expected::Equal(text.to_owned());
+    let equal = |text: &str| Expected::Equal(vec![Part::Literal(text.to_owned())]);
     assert!(fits(when(header("a"), Expected::Present), ""));
     assert!(!fits(when(header("a"), Expected::Absent), ""));
     assert!(fits(when(query("c"), equal("d")), ""));
@@ -54,13 +61,17 @@ fn conditions() {
     assert!(!fits(when(json("$.event"), Expected::Absent), r#"{"event":{}}"#));
     assert!(fits(when(json("$.event"), Expected::Absent), r#"{"event":null}"#));
     assert!(fits(when(json("$.event"), Expected::Absent), "no JSON"));
-    let get = Handshake { method: Some(Method::GET), ..asks(Vec::new(), Body::Text(Vec::new())) };
-    assert!(!get.fits(&bare(&[], &[], "")));
+    let form = Expected::Match(regex::bytes::Regex::new("^(?:[a-z]+)$").unwrap());
+    assert!(fits(when(query("c"), form.clone()), ""));
+    assert!(!fits(when(json("$.c"), form), r#"{"c":"d{"}"#));
+    let mut get = asks(Vec::new(), Body::Text(Vec::new()));
+    get.when.method = Some(Method::GET);
+    assert!(!is_taken(get, &bare(&[], &[], "")));
 }
 
 #[test]
 fn answers() {
-    let echo = asks(Vec::new(), Body::Text(vec![Piece::At(query("challenge"))]));
+    let echo = asks(Vec::new(), Body::Text(vec![Part::At(query("challenge"))]));
     let asked = |challenge: &str| bare(&[], &[("challenge", challenge)], "");
     assert_eq!(answered(&echo, &asked("a<b>")), Ok("a<b>".to_owned()));
     assert_eq!(answered(&echo, &bare(&[], &[], "")), Err(Unanswerable::Piece));
@@ -68,14 +79,17 @@ fn answers() {
     assert_eq!(answered(&echo, &twice), Err(Unanswerable::Piece));
     assert_eq!(answered(&echo, &asked(&"a".repeat(4097))), Err(Unanswerable::Piece));
 
-    let mac = |encoding| Piece::Hmac { hash: Hash::Sha256, encoding, of: json("$.token") };
-    let literal = Piece::Literal("sha256=".to_owned());
+    let mac = |encoding| {
+        let filter = Filter::Hmac { hash: Hash::Sha256, encoding };
+        Part::Filtered(Box::new(Part::At(json("$.token"))), vec![filter])
+    };
+    let literal = Part::Literal("sha256=".to_owned());
     let tree = Tree::Map(vec![
-        ("plain".to_owned(), Tree::Text(vec![Piece::At(json("$.token"))])),
-        ("hex".to_owned(), Tree::Text(vec![mac(MacEncoding::Hex)])),
+        ("plain".to_owned(), Tree::Text(vec![Part::At(json("$.token"))])),
+        ("hex".to_owned(), Tree::Text(vec![mac(SignatureEncoding::Hex)])),
         (
             "base64".to_owned(),
-            Tree::List(vec![Tree::Text(vec![literal, mac(MacEncoding::Base64)])]),
+            Tree::List(vec![Tree::Text(vec![literal, mac(SignatureEncoding::Base64)])]),
         ),
         ("type".to_owned(), Tree::Fixed(1.into())),
     ]);
@@ -87,6 +101,41 @@ fn answers() {
         Ok(expected.to_owned())
     );
     let keyless = Scheme::None { why: "a test".to_owned() };
-    let without = asks(Vec::new(), Body::Json(tree)).answer(&asked, &keyless, &vault(&["hush"]));
+    let without =
+        asks(Vec::new(), Body::Json(tree)).answer(ask(&asked, &keyless, &vault(&["hush"])));
     assert_eq!(without, Err(Unanswerable::Secret));
+}
+
+#[test]
+fn a_secret_is_read_where_it_stands_and_only_a_secret() {
+    let check = |at: Selector, received: &Received, expected: Option<&str>| {
+        let scheme = Scheme::None { why: "a test".to_owned() };
+        let vault = Vault::default();
+        let secret = Handshake::secret(ask(received, &scheme, &vault), &at);
+        let secret = secret.map(|secret| secret.expose().to_owned());
+        assert_eq!(secret, expected.map(str::to_owned).ok_or(Unanswerable::Captured), "{at:?}");
+    };
+    let mut received = bare(
+        &[("x-hook-secret", "s"), ("x-spaced", "a b")],
+        &[("token", "q"), ("twice", "a"), ("twice", "b")],
+        r#"{"verification_token":"secret_x","none":null,"empty":""}"#,
+    );
+    received.headers.insert("x-umlaut", HeaderValue::from_bytes("\u{fc}".as_bytes()).unwrap());
+    for (name, length) in [("x-longest", 1024), ("x-longer", 1025)] {
+        received.headers.insert(name, HeaderValue::from_str(&"x".repeat(length)).unwrap());
+    }
+    check(header("x-hook-secret"), &received, Some("s"));
+    check(header("x-longest"), &received, Some(&"x".repeat(1024)));
+    for name in ["x-longer", "x-spaced", "x-umlaut", "x-absent"] {
+        check(header(name), &received, None);
+    }
+    check(json("$.verification_token"), &received, Some("secret_x"));
+    for path in ["$.none", "$.empty", "$.absent"] {
+        check(json(path), &received, None);
+    }
+    check(query("token"), &received, Some("q"));
+    check(query("twice"), &received, None);
+    let form = bare(&[], &[], "token=f&other=1");
+    check(Selector::Form("token".to_owned()), &form, Some("f"));
+    check(Selector::Form("absent".to_owned()), &form, None);
 }

@@ -133,7 +133,7 @@ fn the_private_key_signs_what_the_public_key_takes() {
     for pair in &PAIRS {
         let reference = secret("the key");
         let scheme = Signing {
-            secrets: vec![reference.clone()],
+            secrets: vec![reference.clone()].into(),
             ..signing(pair.kind, &[], SecretEncoding::Utf8)
         };
         let has = |text: &str| {
@@ -144,17 +144,18 @@ fn the_private_key_signs_what_the_public_key_takes() {
         let unsigned = Unsigned {
             method: Method::POST,
             url: "https://hooks.example/hooks/a".parse().unwrap(),
+            path: Vec::new(),
             headers: HeaderMap::new(),
             body: BODY.into(),
             id: "e1".to_owned(),
         };
         let whole = Scheme::Signing(scheme.clone());
-        let proof = sign(&whole, &has(pair.private), &unsigned, now(), 0).unwrap();
+        let proof = sign(&whole, Keys::of(&has(pair.private)), &unsigned, now(), 0).unwrap();
         let headers: Vec<(&str, &str)> =
             proof.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let received = bare(&headers, &[], BODY);
         assert_eq!(run(&scheme, received, &has(pair.public), now()), Ok(()), "{:?}", pair.kind);
-        let refused = sign(&whole, &has(pair.public), &unsigned, now(), 0);
+        let refused = sign(&whole, Keys::of(&has(pair.public)), &unsigned, now(), 0);
         assert!(matches!(refused, Err(super::super::sign::SignError::NoPrivateKey { .. })));
     }
 }

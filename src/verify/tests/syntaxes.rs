@@ -6,7 +6,7 @@ const NOW: i64 = 1_700_000_000;
 
 fn verdict(scheme: &Scheme, received: Received) -> Verdict {
     let now = Timestamp::from_second(NOW).unwrap();
-    verify(scheme, received, &vault(&["hush"]), None, now).map(drop)
+    verify(scheme, received, Keys::of(&vault(&["hush"])), None, now).map(drop)
 }
 
 fn hex_mac(message: &str) -> String {
@@ -35,7 +35,7 @@ fn a_digest_has_the_secret_in_its_text() {
 fn of_all_each_must_verify() {
     let token = Scheme::Token(Token {
         at: TokenAt::Header("x-token".to_owned()),
-        secrets: vec![secret("hush")],
+        secrets: vec![secret("hush")].into(),
     });
     let scheme = Scheme::AllOf(vec![Scheme::Signing(plain(&["hush"])), token]);
     let mac = hex_mac("{}");
@@ -56,6 +56,7 @@ fn signature_time_and_text_may_stand_in_the_body() {
     let inside = Scheme::Signing(Signing {
         signature: Signature {
             at: json("$.sig.mac"),
+            groups: None,
             encoding: SignatureEncoding::Hex,
             syntax: SignatureSyntax::Prefix(String::new()),
         },
@@ -77,6 +78,7 @@ fn signature_time_and_text_may_stand_in_the_body() {
     let form = Scheme::Signing(Signing {
         signature: Signature {
             at: Selector::Form("mac".to_owned()),
+            groups: None,
             encoding: SignatureEncoding::Hex,
             syntax: SignatureSyntax::Prefix(String::new()),
         },
@@ -87,8 +89,10 @@ fn signature_time_and_text_may_stand_in_the_body() {
     assert_eq!(verdict(&form, bare(&[], &[], &format!("a=b+c&mac={mac}"))), Ok(()));
     let twice = bare(&[], &[], &format!("a=b+c&a=d&mac={mac}"));
     assert_eq!(verdict(&form, twice), Err(Rejection::MalformedSignature));
-    let token =
-        Scheme::Token(Token { at: TokenAt::Form("t".to_owned()), secrets: vec![secret("hush")] });
+    let token = Scheme::Token(Token {
+        at: TokenAt::Form("t".to_owned()),
+        secrets: vec![secret("hush")].into(),
+    });
     assert_eq!(verdict(&token, bare(&[], &[], "a=1&t=hush")), Ok(()));
     assert_eq!(verdict(&token, bare(&[], &[], "t=hash")), Err(Rejection::WrongToken));
     assert_eq!(verdict(&token, bare(&[], &[], "t=hush&t=hash")), Err(Rejection::MalformedToken));
@@ -132,7 +136,10 @@ fn lists_without_tags_and_times_in_front() {
 #[test]
 fn lower_case_and_the_alphabet_for_urls() {
     let lower = Scheme::Signing(Signing {
-        signed: vec![Part::Lower(Selector::Query("id".to_owned()))],
+        signed: vec![Part::Filtered(
+            Box::new(Part::At(Selector::Query("id".to_owned()))),
+            vec![Filter::Lower],
+        )],
         ..plain(&["hush"])
     });
     let received = bare(&[("x-signature", &hex_mac("abc"))], &[("id", "AbC")], "");

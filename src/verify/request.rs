@@ -1,0 +1,168 @@
+//! What a scheme may look at: the request, the keys, the source's URL, and under `for_each` the element at hand.
+
+use std::borrow::Cow;
+use std::cell::OnceCell;
+
+use jiff::Timestamp;
+use serde_json::Value as Json;
+use url::{Url, form_urlencoded};
+
+use super::Received;
+use super::text::Selector;
+use crate::secret::{SecretRef, SecretValue, Vault};
+
+/// The keys that a verification may use.
+#[derive(Clone, Copy, Debug)]
+pub struct Keys<'a> {
+    /// What the configuration names.
+    pub vault: &'a Vault,
+    /// What handshakes brought for this source and path, the newest first.
+    pub captured: &'a [SecretValue],
+}
+
+impl<'a> Keys<'a> {
+    /// Those of the configuration alone.
+    pub fn of(vault: &'a Vault) -> Self {
+        Self { vault, captured: &[] }
+    }
+}
+
+pub(super) struct Request<'a> {
+    pub(super) received: &'a Received,
+    pub(super) keys: Keys<'a>,
+    /// The source's URL as the provider knows it.
+    pub(super) public_url: Option<&'a Url>,
+    pub(super) now: Timestamp,
+    /// The element that stands for the body where JSON is read.
+    element: Option<&'a Json>,
+    /// The body is parsed once, and only where something asks for it. `None`: it is no JSON.
+    json: OnceCell<Option<Json>>,
+}
+
+/// How often something that must be there once is there.
+#[derive(Debug, PartialEq)]
+pub(super) enum Found<T> {
+    Absent,
+    Once(T),
+    Repeated,
+}
+
+pub(super) fn once<T>(mut values: impl Iterator<Item = T>) -> Found<T> {
+    match (values.next(), values.next()) {
+        (None, _) => Found::Absent,
+        (Some(value), None) => Found::Once(value),
+        (Some(_), Some(_)) => Found::Repeated,
+    }
+}
+
+impl<'a> Request<'a> {
+    pub(super) fn new(
+        received: &'a Received,
+        keys: Keys<'a>,
+        public_url: Option<&'a Url>,
+        now: Timestamp,
+    ) -> Self {
+        Self { received, keys, public_url, now, element: None, json: OnceCell::new() }
+    }
+
+    /// The same request, of whose JSON only `element` is looked at.
+    pub(super) fn within<'b>(&'b self, element: &'b Json) -> Request<'b> {
+        Request {
+            received: self.received,
+            keys: self.keys,
+            public_url: self.public_url,
+            now: self.now,
+            element: Some(element),
+            json: OnceCell::new(),
+        }
+    }
+
+    pub(super) fn secret(&self, reference: &SecretRef) -> Option<&'a SecretValue> {
+        self.keys.vault.get(reference)
+    }
+
+    /// The JSON that the scheme reads; `None` where the body is none.
+    pub(super) fn json(&self) -> Option<&Json> {
+        match self.element {
+            Some(element) => Some(element),
+            None => {
+                self.json.get_or_init(|| serde_json::from_slice(&self.received.body).ok()).as_ref()
+            }
+        }
+    }
+
+    /// The one value at a place. A second header or parameter of a name is never guessed about: which one the sender and the
+    /// router would each mean differs.
+    pub(super) fn find(&self, selector: &Selector) -> Found<Cow<'a, [u8]>> {
+        once(self.find_all(selector).into_iter())
+    }
+
+    pub(super) fn find_all(&self, selector: &Selector) -> Vec<Cow<'a, [u8]>> {
+        let Received { headers, query, body, path, .. } = self.received;
+        match selector {
+            Selector::Header(name) => {
+                headers.get_all(name.as_str()).iter().map(|value| value.as_bytes().into()).collect()
+            }
+            Selector::ContentType => headers
+                .get_all(http::header::CONTENT_TYPE)
+                .iter()
+                .map(|value| media_type(value.as_bytes()).into())
+                .collect(),
+            Selector::Query(name) => {
+                let values = query.iter().filter(|(key, _)| key == name);
+                values.map(|(_, value)| value.as_bytes().into()).collect()
+            }
+            Selector::PathPart(name) => {
+                let values = path.iter().filter(|(key, _)| key == name);
+                values.map(|(_, value)| value.as_bytes().into()).collect()
+            }
+            Selector::Form(name) => form_urlencoded::parse(body)
+                .filter(|(key, _)| key == name)
+                .map(|(_, value)| value.into_owned().into_bytes().into())
+                .collect(),
+            Selector::Json(path) => {
+                let found = self.json().and_then(|json| member(json, path)).and_then(scalar);
+                found.map(|text| text.into_bytes().into()).into_iter().collect()
+            }
+        }
+    }
+
+    /// The source's URL, with the query that came where it has none of its own.
+    pub(super) fn url(&self) -> Option<String> {
+        let url = self.public_url?;
+        Some(match (url.query(), self.raw_query()) {
+            (None, Some(query)) => format!("{url}?{query}"),
+            _ => url.to_string(),
+        })
+    }
+
+    /// The path as it came, without the query.
+    pub(super) fn raw_path(&self) -> &'a str {
+        let target = &self.received.target;
+        target.split_once('?').map_or(target, |(path, _)| path)
+    }
+
+    fn raw_query(&self) -> Option<&'a str> {
+        self.received.target.split_once('?').map(|(_, query)| query)
+    }
+}
+
+/// `text/html; charset=utf-8` → `text/html`
+fn media_type(value: &[u8]) -> Vec<u8> {
+    let media = value.split(|byte| *byte == b';').next().unwrap_or_default();
+    media.trim_ascii().to_ascii_lowercase()
+}
+
+/// What stands at a path of plain members.
+pub(super) fn member<'a>(json: &'a Json, path: &str) -> Option<&'a Json> {
+    super::scheme::plain_members(path)?.into_iter().try_fold(json, |json, name| json.get(name))
+}
+
+/// A text or a number, as text.
+pub(super) fn scalar(json: &Json) -> Option<String> {
+    match json {
+        Json::String(text) => Some(text.clone()),
+        Json::Number(number) => Some(number.to_string()),
+        Json::Null | Json::Bool(_) | Json::Array(_) | Json::Object(_) => None,
+    }
+}
