@@ -37,6 +37,7 @@ pub mod extract;
 pub mod render;
 pub mod store;
 
+pub mod body;
 pub mod config;
 pub mod delivery;
 pub mod envelope;

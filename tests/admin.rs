@@ -11,6 +11,7 @@ use http::{HeaderMap, Method, StatusCode};
 use jiff::Timestamp;
 use router::admin::{self, Admin};
 use router::arming::Arming;
+use router::body::BodyKind;
 use router::config::{
     AdminToken, EventRules, IdRule, Limits, Live, MissingId, OnMalformed, References, Resolved,
     Respond, Role, Route, RouteSet, Server, Source, Step, Verification,
@@ -19,7 +20,7 @@ use router::delivery::outcome::OutcomeClass;
 use router::delivery::state::{
     Attempt, AttemptResult, Entry, Reason, Status, StepState, StepStatus, Transition, What,
 };
-use router::envelope::{BodyKind, Envelope, Identity, OnConflict};
+use router::envelope::{Envelope, Identity, OnConflict};
 use router::name::Uid;
 use router::secret::{SecretRef, SecretValue};
 use router::store::captured::CapturedSecret;

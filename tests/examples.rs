@@ -266,6 +266,7 @@ async fn send(case: &Case, running: &Running, world: &World) -> u16 {
     let provider = Provider {
         scheme: &source.verify.scheme,
         keys: router::verify::Keys::of(&live.resolved.vault),
+        body: source.body.as_ref(),
         public_url: url.clone(),
         to: url,
         clock: Arc::clone(&world.clock),

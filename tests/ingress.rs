@@ -287,6 +287,7 @@ fn signature_by(scheme: &Scheme, body: &[u8], which: usize, age: i64) -> String 
         headers: HeaderMap::new(),
         body: Bytes::copy_from_slice(body),
         id: String::new(),
+        body_rule: None,
     };
     let at = World::real().clock.now() - SignedDuration::from_secs(age);
     let proof = sign(scheme, Keys::of(&vault), &unsigned, at, which).unwrap();
@@ -681,7 +682,7 @@ fn splitting() -> Source {
     let mut source = source("store", "/hooks/store");
     source.event.id = vec![IdRule::Extract(Extraction::plain(From::Path(path("$.id"))))];
     source.event.split = Some(path("$.events[*]"));
-    source.body = Some(router::envelope::BodyKind::Json);
+    source.body = Some(router::body::BodyRule::Json);
     source
 }
 
@@ -726,6 +727,38 @@ async fn the_elements_of_a_post_are_events_of_their_own() {
     assert!(router.counted(r#"router_events_accepted_total{source="store"} 5"#));
     assert!(router.counted(r#"router_events_duplicate_total{source="store"} 5"#));
     assert!(router.counted(r#"router_events_conflict_total{source="store"} 1"#));
+}
+
+/// What is JSON inside of something else is taken apart where it stands, or as it was put together.
+#[tokio::test]
+async fn elements_in_a_token_a_form_or_base64_are_events() {
+    use router::body::{BodyRule, Document};
+    let check = async |body: BodyRule, path: &str, post: &str, expected: &[&str]| {
+        let mut source = splitting();
+        source.event.split = Some(JsonPath::parse(path).unwrap().0);
+        source.body = Some(body.clone());
+        let router = Running::start(vec![source], limits()).await;
+        let request = signed_post("/hooks/store", post.as_bytes());
+        assert_eq!(router.status(&request).await, 200);
+        assert_eq!(router.status(&request).await, 200);
+        let events = router.all().await;
+        let expected: Vec<(&str, u64)> = expected.iter().map(|body| (*body, 1)).collect();
+        assert_eq!(bodies(&events), expected, "{body:?}");
+        assert!(events.iter().all(|it| it.envelope.malformed.is_none()));
+    };
+    // {"events":[{"id": "a"},{"id":"b"}]}
+    let token = "e30.eyJldmVudHMiOlt7ImlkIjogImEifSx7ImlkIjoiYiJ9XX0.c2ln";
+    let apart = [r#"{"id": "a"}"#, r#"{"id":"b"}"#];
+    check(BodyRule::Jwt, "$.events[*]", token, &apart).await;
+    let json_in = BodyRule::JsonIn { field: "p".to_owned() };
+    let form =
+        "x=1&p=%7B%22events%22%3A%5B%7B%22id%22%3A%20%22a%22%7D%2C%7B%22id%22%3A%22b%22%7D%5D%7D";
+    check(json_in, "$.events[*]", form, &apart).await;
+    let base64_in = BodyRule::Base64In { path: vec!["d".to_owned()], document: Document::Json };
+    let post = r#"{"d":"eyJldmVudHMiOlt7ImlkIjogImEifSx7ImlkIjoiYiJ9XX0","more":[{"id": "c" }]}"#;
+    let together = [r#"{"id":"a"}"#, r#"{"id":"b"}"#];
+    check(base64_in.clone(), "$.d.events[*]", post, &together).await;
+    check(base64_in, "$.more[*]", post, &[r#"{"id":"c"}"#]).await;
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ use router::simulate::stand_in;
 use router::verify::scheme::{Rejection, Scheme, Strength, TokenAt};
 use router::verify::sign::{Unsigned, sign};
 use router::verify::text::Selector;
-use router::verify::{Keys, Received, verify};
+use router::verify::{About, Keys, Received, verify};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -88,7 +88,14 @@ fn judged(
     now: Timestamp,
 ) -> Result<(), Rejection> {
     let url = URL.parse().unwrap();
-    verify(&source.verify.scheme, request, Keys::of(vault), Some(&url), now).map(drop)
+    verify(
+        &source.verify.scheme,
+        request,
+        Keys::of(vault),
+        About { public_url: Some(&url), body: source.body.as_ref() },
+        now,
+    )
+    .map(drop)
 }
 
 /// The headers in which the scheme looks for a proof, and whether it looks at the time.
@@ -267,6 +274,7 @@ fn what_is_signed_by_a_preset_verifies_by_it() {
             headers: HeaderMap::new(),
             body: vector.body.clone().into(),
             id: "msg_2".to_owned(),
+            body_rule: source.body.clone(),
         };
         let proof = sign(&source.verify.scheme, Keys::of(&keys), &unsigned, at(&vector), 0)
             .unwrap_or_else(|error| panic!("{name}: {error}"));

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 /// Rooms from the bottom to the top. A room imports from its own row and from those before it.
 const LAYERS: &[&[&str]] = &[
     &["name", "world"],
-    &["arming", "diag", "files", "secret", "envelope", "telemetry"],
+    &["arming", "diag", "files", "secret", "body", "envelope", "telemetry"],
     &["template", "syntax"],
     &["extract", "verify", "delivery"],
     &["config"],
@@ -25,9 +25,10 @@ const LAYERS: &[&[&str]] = &[
 
 /// Rooms that may import these and nothing else of the house.
 const ONLY: &[(&str, &[&str])] = &[
-    ("store", &["delivery", "envelope", "name", "secret", "world", "telemetry"]),
+    ("store", &["delivery", "body", "envelope", "name", "secret", "world", "telemetry"]),
     ("arming", &["name", "world"]),
-    ("envelope", &["name"]),
+    ("envelope", &["body", "name"]),
+    ("body", &[]),
     ("telemetry", &["envelope", "name"]),
     ("world", &["name"]),
     ("name", &[]),
@@ -39,6 +40,8 @@ const KNOWN_IN: &[(&str, &[&str])] = &[
     ("minijinja::", &["template"]),
     ("ring::signature", &["verify"]),
     ("spki::", &["verify"]),
+    ("multer::", &["body"]),
+    ("quick_xml::", &["body"]),
     ("jsonpath_rust::", &["extract"]),
     ("granit_parser::", &["syntax"]),
     ("annotate_snippets::", &["diag"]),
@@ -52,7 +55,7 @@ const KNOWN_IN: &[(&str, &[&str])] = &[
 ];
 
 /// What pure rooms do not do: files, sockets, tasks, clocks.
-const PURE: &[&str] = &["verify", "extract", "template", "render", "delivery"];
+const PURE: &[&str] = &["body", "verify", "extract", "template", "render", "delivery"];
 const EFFECTS: &[&str] = &[
     "std::fs",
     "std::net::Tcp",

@@ -10,12 +10,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use router::body::BodyKind;
 use router::delivery::outcome::OutcomeClass;
 use router::delivery::state::{
     Attempt, AttemptResult, DeliveryState, Entry, IdempotencyKey, Reason, Status, StepState,
     StepStatus, Transition, What,
 };
-use router::envelope::{BodyKind, Envelope, Identity, OnConflict};
+use router::envelope::{Envelope, Identity, OnConflict};
 use router::name::{EventId, Uid};
 use router::store::index::Index;
 use router::store::journal::{JournalOptions, JournalStore, OpenError};

@@ -116,6 +116,7 @@ async fn send(running: &Running, webhooks: &[Webhook], world: &World) -> anyhow:
             let provider = Provider {
                 scheme: &source.verify.scheme,
                 keys: Keys::of(&live.resolved.vault),
+                body: source.body.as_ref(),
                 public_url: url.clone(),
                 to: url,
                 clock,

@@ -10,8 +10,8 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
+use crate::body::BodyRule;
 use crate::config::{IdRule, Route, RouteSet, Source};
-use crate::envelope::BodyKind;
 use crate::extract::{Extraction, From};
 use crate::name::RouteName;
 use crate::simulate::provider::Notification;
@@ -89,6 +89,7 @@ pub fn compose(
         );
     };
     let body = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    let body = in_its_form(source.body.as_ref(), body);
     let id = world.random.uuid_v7(world.clock.now()).to_string();
     let mut headers = usual_headers(route, source, &body, &id)?;
     for (name, value) in &args.header {
@@ -120,7 +121,11 @@ pub fn usual_headers(
     id: &str,
 ) -> anyhow::Result<HeaderMap> {
     let mut headers = HeaderMap::new();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type(source.body, body)));
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_str(&content_type(source.body.as_ref(), body))
+            .context("the boundary of the payload cannot be a header")?,
+    );
     let id_header = source.event.id.iter().find_map(|rule| match rule {
         IdRule::Extract(rule) => header_of(rule),
         IdRule::HashBody | IdRule::Hash(_) => None,
@@ -156,16 +161,59 @@ fn header_of(rule: &Extraction) -> Option<HeaderName> {
     }
 }
 
-fn content_type(kind: Option<BodyKind>, body: &[u8]) -> &'static str {
-    let looks_like_json = || serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok();
-    match kind {
-        Some(BodyKind::Form) => "application/x-www-form-urlencoded",
-        Some(BodyKind::Text) => "text/plain; charset=utf-8",
-        Some(BodyKind::Json) => "application/json",
-        Some(BodyKind::Binary) => "application/octet-stream",
-        None if looks_like_json() => "application/json",
-        None => "application/octet-stream",
+/// A JSON document whose place is a field of a form is put there; what is a form already stays as it is.
+fn in_its_form(rule: Option<&BodyRule>, body: Vec<u8>) -> Vec<u8> {
+    let Some(BodyRule::JsonIn { field }) = rule else { return body };
+    let Some(document) = std::str::from_utf8(&body).ok().filter(|_| is_json(&body)) else {
+        return body;
+    };
+    let mut form = url::form_urlencoded::Serializer::new(String::new());
+    form.append_pair(field, document.trim());
+    form.finish().into_bytes()
+}
+
+fn content_type(rule: Option<&BodyRule>, body: &[u8]) -> String {
+    const FORM: &str = "application/x-www-form-urlencoded";
+    let may_be_form = match rule {
+        None | Some(BodyRule::Form | BodyRule::JsonIn { .. } | BodyRule::Base64In { .. }) => true,
+        Some(
+            BodyRule::Json
+            | BodyRule::Text
+            | BodyRule::Binary
+            | BodyRule::Jwt
+            | BodyRule::Xml { .. },
+        ) => false,
+    };
+    if may_be_form && let Some(boundary) = boundary(body) {
+        return format!("multipart/form-data; boundary=\"{boundary}\"");
     }
+    let plain = match rule {
+        Some(BodyRule::Form | BodyRule::JsonIn { .. }) => FORM,
+        Some(BodyRule::Text) => "text/plain; charset=utf-8",
+        Some(BodyRule::Json) => "application/json",
+        Some(BodyRule::Binary) => "application/octet-stream",
+        Some(BodyRule::Jwt) => "application/jwt",
+        Some(BodyRule::Xml { .. }) => "application/xml",
+        Some(BodyRule::Base64In { .. }) | None if is_json(body) => "application/json",
+        Some(BodyRule::Base64In { .. }) => FORM,
+        None => "application/octet-stream",
+    };
+    plain.to_owned()
+}
+
+fn is_json(body: &[u8]) -> bool {
+    serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok()
+}
+
+/// That of a multipart form, which a file cannot name otherwise: its first line.
+fn boundary(body: &[u8]) -> Option<&str> {
+    let end = body.windows(2).position(|two| two == b"\r\n")?;
+    let line = std::str::from_utf8(body.get(..end)?).ok()?;
+    let boundary = line.strip_prefix("--")?;
+    let sound = |c: char| c.is_ascii_graphic() && !"\"\\".contains(c);
+    let rest = body.get(end + 2..)?.get(..20)?;
+    let is_part = rest.to_ascii_lowercase().starts_with(b"content-");
+    (is_part && !boundary.is_empty() && boundary.chars().all(sound)).then_some(boundary)
 }
 
 /// The names in `/hooks/{shop}/{kind}`.
@@ -214,6 +262,30 @@ mod tests {
         let values = [("shop".to_owned(), "a b/c".to_owned())];
         let query = [("t".to_owned(), "1&2".to_owned())];
         assert_eq!(target("/hooks/{shop}", &values, &query).unwrap(), "/hooks/a%20b%2Fc?t=1%262");
+    }
+
+    #[test]
+    fn a_payload_is_sent_as_its_source_reads_it() {
+        let check = |rule: Option<&BodyRule>, file: &str, body: &str, expected: &str| {
+            let made = in_its_form(rule, file.into());
+            assert_eq!((&*content_type(rule, &made), made), (expected, body.into()), "{rule:?}");
+        };
+        let form = "application/x-www-form-urlencoded";
+        let parts = "--b7\r\nContent-Disposition: form-data; name=a\r\n\r\n1\r\n--b7--";
+        let multipart = "multipart/form-data; boundary=\"b7\"";
+        let json_in = Some(&BodyRule::JsonIn { field: "p".to_owned() });
+        check(json_in, "{\"a\": 1}\n", "p=%7B%22a%22%3A+1%7D", form);
+        check(json_in, "p=%7B%7D", "p=%7B%7D", form);
+        check(json_in, parts, parts, multipart);
+        check(Some(&BodyRule::Form), parts, parts, multipart);
+        check(Some(&BodyRule::Form), "a=1", "a=1", form);
+        check(None, parts, parts, multipart);
+        check(None, "--\r\nx", "--\r\nx", "application/octet-stream");
+        let path = vec!["d".to_owned()];
+        let base64_in = Some(&BodyRule::Base64In { path, document: crate::body::Document::Json });
+        check(base64_in, "{}", "{}", "application/json");
+        check(base64_in, "d=e30", "d=e30", form);
+        check(Some(&BodyRule::Jwt), "a.b.c", "a.b.c", "application/jwt");
     }
 
     #[test]

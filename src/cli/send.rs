@@ -66,6 +66,7 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let provider = Provider {
         scheme: &source.verify.scheme,
         keys: Keys::of(&vault),
+        body: source.body.as_ref(),
         public_url,
         to,
         clock: Arc::clone(&world.clock),

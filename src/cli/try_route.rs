@@ -26,7 +26,7 @@ use crate::secret::{SecretRef, SecretValue};
 use crate::simulate::provider::Provider;
 use crate::simulate::stand_in;
 use crate::store::NewEvent;
-use crate::verify::{Keys, Received, verify};
+use crate::verify::{About, Keys, Received, verify};
 use crate::world::World;
 
 #[derive(clap::Args, Debug)]
@@ -106,6 +106,7 @@ fn dry_runs(
     let provider = Provider {
         scheme: &source.verify.scheme,
         keys: Keys { vault: &signs, captured: &captured },
+        body: source.body.as_ref(),
         public_url: url.clone(),
         to: url,
         clock: Arc::clone(&world.clock),
@@ -127,7 +128,13 @@ fn dry_runs(
     };
     let public_url = Some(&provider.public_url);
     let keys = Keys { vault: &verifies, captured: &captured };
-    let verified = verify(&source.verify.scheme, received, keys, public_url, world.clock.now());
+    let verified = verify(
+        &source.verify.scheme,
+        received,
+        keys,
+        About { public_url, body: source.body.as_ref() },
+        world.clock.now(),
+    );
     let verified = match verified {
         Ok(verified) => verified,
         Err(rejection) => bail!(
@@ -211,12 +218,13 @@ fn steps(
             }
         }
     }
+    let form = envelope.body_kind.fields(&envelope.body, &payload);
     let input = Input {
         payload: &payload,
         envelope_headers: &envelope.headers,
         query: &envelope.query,
         path: &envelope.path,
-        form: Some(&payload),
+        form: form.as_deref(),
         context: &context,
     };
     match map_fields(&route.fields, &input) {

@@ -172,7 +172,7 @@ pub struct Source {
     pub verify: Verification,
     pub event: EventRules,
     /// `None`: by Content-Type. JSON under `event.split`.
-    pub body: Option<crate::envelope::BodyKind>,
+    pub body: Option<crate::body::BodyRule>,
     pub max_body_bytes: usize,
     pub respond: Respond,
     /// Challenges that are answered and are no events; the first that fits.

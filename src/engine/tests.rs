@@ -12,12 +12,13 @@ use jiff::Timestamp;
 use serde_json::{Value as Json, json};
 
 use super::*;
+use crate::body::BodyKind;
 use crate::config::check::load;
 use crate::config::{Resolved, Route};
 use crate::delivery::decide;
 use crate::delivery::key::key_base;
 use crate::delivery::state::{Attempt, DeliveryState, Entry, Status, StepStatus, What};
-use crate::envelope::{BodyKind, Envelope, Identity, OnConflict};
+use crate::envelope::{Envelope, Identity, OnConflict};
 use crate::files::Files;
 use crate::name::{DeliveryId, Uid};
 use crate::secret::{SecretRef, SecretValue};

@@ -191,12 +191,13 @@ impl Owner<'_> {
                 }
             }
         }
+        let form = self.envelope.body_kind.fields(&self.envelope.body, &payload);
         let input = Input {
             payload: &payload,
             envelope_headers: &self.envelope.headers,
             query: &self.envelope.query,
             path: &self.envelope.path,
-            form: Some(&payload),
+            form: form.as_deref(),
             context: &context,
         };
         match map_fields(&route.fields, &input) {

@@ -15,8 +15,9 @@ use sha2::{Digest, Sha256};
 
 use super::canonical::canonical;
 use super::elements;
+use crate::body::{BodyKind, BodyRule, Covers};
 use crate::config::{EventRules, IdRule, MissingId, OnMalformed, Route, Source};
-use crate::envelope::{BodyKind, Envelope, Identity};
+use crate::envelope::{Envelope, Identity};
 use crate::extract::{ExtractFault, Extraction, From, Input};
 use crate::name::{CorrelationId, EventId, Uid};
 use crate::store::{NewDelivery, NewEvent};
@@ -56,9 +57,9 @@ pub fn new_events(
         query: query(verified),
         correlation_id: correlation_id(&received.headers, first),
     };
-    let (kind, payload) = read_payload(source.body, received);
+    let (kind, payload) = read_payload(source.body.as_ref(), received);
     let (Some(path), Ok(whole)) = (&source.event.split, &payload) else {
-        let digest = digest_body(kind, payload.as_ref().ok(), &received.body, &source.event);
+        let digest = digest_body(&kind, payload.as_ref().ok(), &received.body, &source.event);
         let piece = Piece {
             kind,
             payload: payload.as_ref().map_err(Clone::clone),
@@ -69,18 +70,23 @@ pub fn new_events(
         return Ok(vec![request.event(piece, first)?]);
     };
 
+    let Some(text) = kind.json_text(&received.body, whole) else {
+        // The check lets no such source through.
+        return Err(Refused::Malformed("the body is nothing that can be split".to_owned()));
+    };
     let elements = elements::hits(path, whole);
     if elements.len() > split_max {
         return Err(Refused::TooMany(elements.len()));
     }
-    let places = elements::places(&received.body, whole, &elements);
+    let places = elements::places(&text, whole, &elements);
     let mut equals: BTreeMap<[u8; 32], usize> = BTreeMap::new();
     let mut uids = std::iter::once(first).chain(std::iter::repeat_with(uid));
     let mut events = Vec::with_capacity(elements.len());
     for ((element, place), uid) in elements.into_iter().zip(places).zip(&mut uids) {
         // A copy: a part of the body would keep all of it in memory for as long as one of its events.
-        let body = Bytes::copy_from_slice(received.body.get(place).unwrap_or_default());
-        let digest = digest_body(kind, Some(element), &body, &source.event);
+        let body = Bytes::copy_from_slice(text.get(place).unwrap_or_default());
+        let kind = BodyKind::Json;
+        let digest = digest_body(&kind, Some(element), &body, &source.event);
         let number = equals.entry(digest).or_default();
         *number += 1;
         let derived_id = format!("{}-{number}", hex::encode(digest));
@@ -124,9 +130,10 @@ impl Request<'_> {
                 &Json::Null
             }
         };
+        let fields = piece.kind.fields(&piece.body, payload);
         let mut reader = Reader {
             payload,
-            form: matches!(piece.kind, BodyKind::Form).then_some(payload),
+            form: fields.as_deref(),
             headers: &self.headers,
             query: &self.query,
             path: &received.path,
@@ -246,13 +253,19 @@ impl Trouble {
 
 /// The kind of the body and what is in it. Without a `body` in the source the Content-Type decides; where there is none
 /// either, a body that reads as JSON is JSON and any other is bytes.
-fn read_payload(kind: Option<BodyKind>, received: &Received) -> (BodyKind, Result<Json, String>) {
-    let kind = kind.or_else(|| {
-        let value = received.headers.get(http::header::CONTENT_TYPE)?;
-        Some(kind_of(&String::from_utf8_lossy(value.as_bytes())))
-    });
+fn read_payload(rule: Option<&BodyRule>, received: &Received) -> (BodyKind, Result<Json, String>) {
+    let content_type = received.content_type();
+    let content_type = content_type.as_deref();
+    let kind = match (rule, content_type) {
+        (Some(rule), _) => Some(rule.kind(content_type)),
+        (None, Some(content_type)) => Some(kind_of(content_type)),
+        (None, None) => None,
+    };
     match kind {
-        Some(kind) => (kind, kind.payload(&received.body)),
+        Some(kind) => {
+            let payload = kind.payload(&received.body);
+            (kind, payload)
+        }
         None => match BodyKind::Json.payload(&received.body) {
             Ok(payload) => (BodyKind::Json, Ok(payload)),
             Err(_) => (BodyKind::Binary, BodyKind::Binary.payload(&received.body)),
@@ -264,7 +277,9 @@ fn kind_of(content_type: &str) -> BodyKind {
     let media = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     match media.as_str() {
         "application/json" | "text/json" => BodyKind::Json,
-        "application/x-www-form-urlencoded" => BodyKind::Form,
+        "application/x-www-form-urlencoded" | "multipart/form-data" => {
+            BodyRule::Form.kind(Some(content_type))
+        }
         _ if media.ends_with("+json") => BodyKind::Json,
         _ if media.starts_with("text/") => BodyKind::Text,
         _ => BodyKind::Binary,
@@ -272,18 +287,21 @@ fn kind_of(content_type: &str) -> BodyKind {
 }
 
 fn digest_body(
-    kind: BodyKind,
+    kind: &BodyKind,
     payload: Option<&Json>,
     body: &[u8],
     rules: &EventRules,
 ) -> [u8; 32] {
-    match (kind, payload) {
-        (BodyKind::Json | BodyKind::Form, Some(payload)) => {
+    match (kind.covers(), payload) {
+        // What the source did not name may differ, and two such bodies are not one. Where it says what is volatile, it
+        // speaks of the payload, so that is what is compared.
+        (Covers::Part, Some(_)) if rules.volatile.is_empty() => Sha256::digest(body).into(),
+        (Covers::All | Covers::Part, Some(payload)) => {
             let volatile: Vec<&Json> =
                 rules.volatile.iter().flat_map(|path| path.hits(payload)).collect();
             Sha256::digest(canonical(payload, &volatile)).into()
         }
-        (BodyKind::Text | BodyKind::Binary, _) | (_, None) => Sha256::digest(body).into(),
+        (Covers::Bytes, _) | (_, None) => Sha256::digest(body).into(),
     }
 }
 
@@ -472,6 +490,8 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::body::Document;
+    use crate::body::xml::{XmlNames, XmlPath};
 
     fn received(headers: &[(&'static str, &str)], body: &[u8]) -> Received {
         let mut map = HeaderMap::new();
@@ -506,6 +526,16 @@ mod tests {
             b"a=1&a=2&b=%20",
             (BodyKind::Form, Some(json!({"a": ["1", "2"], "b": " "}))),
         );
+        check(
+            Some("multipart/form-data; boundary=b"),
+            b"--b\r\nContent-Disposition: form-data; name=a\r\n\r\n1\r\n--b--",
+            (BodyKind::Multipart { boundary: "b".to_owned() }, Some(json!({"a": "1"}))),
+        );
+        check(
+            Some("multipart/form-data"),
+            b"--b--",
+            (BodyKind::Multipart { boundary: String::new() }, None),
+        );
         check(Some("text/plain"), b"hi", (BodyKind::Text, Some(json!("hi"))));
         check(Some("text/plain"), b"\xff", (BodyKind::Text, None));
         check(Some("image/png"), b"\xff", (BodyKind::Binary, Some(Json::Null)));
@@ -513,6 +543,47 @@ mod tests {
         check(None, b"hi", (BodyKind::Binary, Some(Json::Null)));
         // Of a name that stands twice the last value counts.
         check(None, br#"{"a":1,"a":2}"#, (BodyKind::Json, Some(json!({"a": 2}))));
+    }
+
+    #[test]
+    fn bodies_are_compared_by_what_they_say() {
+        let check = |rule: BodyRule, volatile: &[&str], one: &str, other: &str, same: bool| {
+            let rules = EventRules {
+                id: Vec::new(),
+                missing_id: MissingId::Derive,
+                same_as: Vec::new(),
+                volatile: volatile
+                    .iter()
+                    .map(|path| crate::extract::jsonpath::JsonPath::parse(path).unwrap().0)
+                    .collect(),
+                on_conflict: crate::envelope::OnConflict::Review,
+                split: None,
+                type_: None,
+                occurred_at: None,
+            };
+            let digest = |body: &str| {
+                let (kind, payload) = read_payload(Some(&rule), &received(&[], body.as_bytes()));
+                digest_body(&kind, Some(&payload.unwrap()), body.as_bytes(), &rules)
+            };
+            assert_eq!(digest(one) == digest(other), same, "{rule:?} {one} {other}");
+        };
+        check(BodyRule::Json, &[], r#"{"a":1,"b":2}"#, r#"{ "b":2, "a":1 }"#, true);
+        check(BodyRule::Text, &[], "a", "a ", false);
+        // Signed anew, with the same claims.
+        check(BodyRule::Jwt, &[], "a.e30.x", "b.e30.y", true);
+        let json_in = || BodyRule::JsonIn { field: "p".to_owned() };
+        check(json_in(), &[], "p=%7B%7D&t=1", "t=2&p=%20{}", true);
+        check(json_in(), &["$.n"], "p={\"n\":1}", "p={\"n\":2}", true);
+        let base64_in = |document| BodyRule::Base64In { path: vec!["d".to_owned()], document };
+        check(base64_in(Document::Json), &[], r#"{"d":"e30="}"#, r#"{"d":"eyB9"}"#, true);
+        // What is not read of XML may differ, and then it is not the same.
+        let names = || XmlNames(vec![("a".to_owned(), XmlPath::parse("/n/a").unwrap())]);
+        let xml = || BodyRule::Xml { names: names() };
+        check(xml(), &[], "<n><a>1</a><b>1</b></n>", "<n><a>1</a><b>2</b></n>", false);
+        check(xml(), &["$.b"], "<n><a>1</a><b>1</b></n>", "<n><a>1</a><b>2</b></n>", true);
+        check(xml(), &["$.b"], "<n><a>1</a></n>", "<n><a>2</a></n>", false);
+        let in_form = || base64_in(Document::Xml { names: names() });
+        check(in_form(), &[], r#"{"d":"PG4vPg=="}"#, r#"{"d":"PG4gLz4="}"#, false);
     }
 
     #[test]
@@ -561,8 +632,8 @@ mod tests {
             }
             let correlation = correlation_id(&received.headers, Uid(Uuid::nil()));
             prop_assert!((1..=CORRELATION_CHARS_MAX).contains(&correlation.as_str().len()));
-            for kind in [None, Some(BodyKind::Json), Some(BodyKind::Form), Some(BodyKind::Text)] {
-                if let (_, Ok(payload)) = read_payload(kind, &received) {
+            for rule in [None, Some(BodyRule::Json), Some(BodyRule::Form), Some(BodyRule::Text)] {
+                if let (_, Ok(payload)) = read_payload(rule.as_ref(), &received) {
                     let text = canonical(&payload, &[]);
                     prop_assert!(serde_json::from_str::<Json>(&text).is_ok());
                 }

@@ -27,7 +27,7 @@ use crate::telemetry::log;
 use crate::verify::handshake::{self, Asked, Handshake};
 use crate::verify::scheme::Rejection;
 use crate::verify::text::Selector;
-use crate::verify::{Keys, Received, verify};
+use crate::verify::{About, Keys, Received, verify};
 use crate::world::clock::Clock;
 
 type Answer = Response<Full<Bytes>>;
@@ -195,23 +195,23 @@ impl Front {
         };
         let keys = Keys { vault: &table.live.resolved.vault, captured: &captured };
         let scheme = &source.verify.scheme;
-        let public_url = public_url.as_ref();
+        let about = About { public_url: public_url.as_ref(), body: source.body.as_ref() };
         let unproved = |rejection| unproved(source, rejection);
-        let asked = Asked { received: &received, scheme, keys, public_url, now };
+        let asked = Asked { received: &received, scheme, keys, about, now };
         if let Some(handshake) = handshake::find(&source.handshakes, asked) {
             if let Some(at) = &handshake.capture {
                 return self.capture(source, handshake, at, asked).await;
             }
             let answer = handshake.answer(asked);
             if handshake.verify {
-                verify(scheme, received, keys, public_url, now).map_err(unproved)?;
+                verify(scheme, received, keys, about, now).map_err(unproved)?;
             }
             return answer.map(Outcome::Challenge).map_err(malformed_handshake);
         }
         if !source.methods.contains(&received.method) {
             return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"));
         }
-        let verified = verify(scheme, received, keys, public_url, now).map_err(unproved)?;
+        let verified = verify(scheme, received, keys, about, now).map_err(unproved)?;
 
         let (routes, split_max) = (table.routes(&source.name), server.limits.split);
         let uid = || Uid(self.deps.world.random.uuid_v7(now));

@@ -3,9 +3,10 @@
 use super::context::event_context;
 use super::key::explicit_key;
 use super::*;
+use crate::body::BodyKind;
 use crate::config::RouteSet;
 use crate::config::check::load;
-use crate::envelope::{BodyKind, Envelope};
+use crate::envelope::Envelope;
 use crate::files::Files;
 use crate::name::Uid;
 use crate::secret::{SecretRef, SecretValue};

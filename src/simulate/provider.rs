@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use url::Url;
 
+use crate::body::BodyRule;
 use crate::call::api::{self, ApiError};
 use crate::verify::Keys;
 use crate::verify::scheme::Scheme;
@@ -40,6 +41,8 @@ pub struct Signed {
 pub struct Provider<'a> {
     pub scheme: &'a Scheme,
     pub keys: Keys<'a>,
+    /// How the source reads bodies.
+    pub body: Option<&'a BodyRule>,
     /// The source's URL as the provider knows it: what schemes that sign the URL sign.
     pub public_url: Url,
     /// Where it POSTs.
@@ -70,6 +73,7 @@ impl Provider<'_> {
             headers: notification.headers.clone(),
             body: notification.body.clone(),
             id: notification.id.clone(),
+            body_rule: self.body.cloned(),
         };
         let proof = sign(self.scheme, self.keys, &unsigned, self.clock.now(), which)?;
         let mut headers = notification.headers.clone();

@@ -18,8 +18,9 @@ use self::carried::{StoredAudited, StoredRemembered, StoredSnapshot};
 use self::delivery::{StoredEntry, StoredStep};
 use super::Change;
 use super::fact::{Accepted, Changed, Fact, Planned, Position, Routed, RoutedDelivery};
+use crate::body::BodyKind;
 use crate::delivery::state::{Reason, Status, Transition, What};
-use crate::envelope::{BodyKind, Envelope, Identity};
+use crate::envelope::{Envelope, Identity};
 use crate::name::{DeliveryId, Uid};
 
 /// Version of every kind's format, but for what is named beneath.
@@ -30,6 +31,9 @@ const INTENDED_VERSION: u8 = 2;
 const TERMS_VERSION: u8 = 3;
 /// Of an event that is carried forward.
 const SNAPSHOT_VERSION: u8 = 2;
+/// Of an event whose kind of body the first version did not know: in itself, and carried forward.
+const ACCEPTED_KINDS_VERSION: u8 = 2;
+const SNAPSHOT_KINDS_VERSION: u8 = 3;
 
 /// The kinds, as numbers on disk. A number is never used again for something else.
 mod kind {
@@ -211,8 +215,27 @@ fn version_of(fact: &Fact) -> u8 {
             What::Intended { request: Some(_), .. } => INTENDED_VERSION,
             _ => VERSION,
         },
+        Fact::Accepted(accepted) if is_later(&accepted.envelope.body_kind) => {
+            ACCEPTED_KINDS_VERSION
+        }
+        Fact::Snapshot(snapshot) if is_later(&snapshot.envelope.body_kind) => {
+            SNAPSHOT_KINDS_VERSION
+        }
         Fact::Snapshot(_) => SNAPSHOT_VERSION,
         _ => VERSION,
+    }
+}
+
+/// Whether a router that knows the first kinds of bodies alone would take the event for a damaged one: its version tells
+/// that it is not.
+fn is_later(kind: &BodyKind) -> bool {
+    match kind {
+        BodyKind::Json | BodyKind::Form | BodyKind::Text | BodyKind::Binary => false,
+        BodyKind::Multipart { .. }
+        | BodyKind::Jwt
+        | BodyKind::JsonIn { .. }
+        | BodyKind::Base64In { .. }
+        | BodyKind::Xml { .. } => true,
     }
 }
 
@@ -221,7 +244,8 @@ fn decode(kind: u8, version: u8, body: &[u8]) -> Result<Fact, DecodeError> {
     let known: &[u8] = match kind {
         kind::INTENDED => &[VERSION, INTENDED_VERSION, TERMS_VERSION],
         kind::OUTCOME | kind::OPERATED => &[VERSION, TERMS_VERSION],
-        kind::SNAPSHOT => &[SNAPSHOT_VERSION],
+        kind::ACCEPTED => &[VERSION, ACCEPTED_KINDS_VERSION],
+        kind::SNAPSHOT => &[SNAPSHOT_VERSION, SNAPSHOT_KINDS_VERSION],
         _ => &[VERSION],
     };
     if !known.contains(&version) {
@@ -410,7 +434,7 @@ impl<'a> StoredEnvelope<'a> {
             path: pairs(&envelope.path),
             query: pairs(&envelope.query),
             headers: pairs(&envelope.headers),
-            body_kind: envelope.body_kind,
+            body_kind: envelope.body_kind.clone(),
             malformed: envelope.malformed.as_deref(),
             body: Blob(&envelope.body),
         }

@@ -14,12 +14,13 @@ use uuid::Uuid;
 use super::captured::CapturedSecret;
 use super::index::{Group, Index, IndexError, MemoryIndex, PageId};
 use super::{Change, NewDelivery, NewEvent, OnConflict, Operation};
+use crate::body::BodyKind;
 use crate::delivery::outcome::OutcomeClass;
 use crate::delivery::state::{
     Attempt, AttemptResult, DeliveryState, Entry, IdempotencyKey, KeyClaim, Reason, Status,
     StepState, StepStatus, Transition, What,
 };
-use crate::envelope::{BodyKind, Envelope, Identity};
+use crate::envelope::{Envelope, Identity};
 use crate::name::{DeliveryId, Uid};
 use crate::secret::SecretValue;
 use crate::world::World;

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use serde_json::Value as Json;
-use url::{Url, form_urlencoded};
+use url::Url;
 
 use super::request::{Found, Request, member, scalar};
 use super::text::Selector;
+use crate::body::form::Field;
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Canonical {
@@ -39,10 +40,8 @@ const PIECES_MAX: usize = 10_000;
 
 pub(super) fn write(form: &Canonical, request: &Request<'_>) -> Option<Vec<u8>> {
     match form {
-        Canonical::SortedForm => {
-            Some(joined(&sorted(form_urlencoded::parse(&request.received.body))?, "", "").into())
-        }
-        Canonical::PhpSerialize { without } => php_serialize(&request.received.body, without),
+        Canonical::SortedForm => Some(joined(&sorted(fields(request)?)?, "", "").into()),
+        Canonical::PhpSerialize { without } => php_serialize(fields(request)?, without),
         Canonical::Lines(lines) => named_lines(lines, request.json()?),
         Canonical::HeaderLines { list, required } => header_lines(list, required, request),
         Canonical::Jcs => {
@@ -54,17 +53,24 @@ pub(super) fn write(form: &Canonical, request: &Request<'_>) -> Option<Vec<u8>> 
     }
 }
 
+type Pair = (String, String);
+
+/// The fields of the form as texts.
+fn fields(request: &Request<'_>) -> Option<Vec<Pair>> {
+    let text =
+        |field: &Field| Some((field.name.clone(), String::from_utf8(field.value.clone()).ok()?));
+    request.form().iter().map(text).collect()
+}
+
 type Sorted = BTreeMap<String, BTreeSet<String>>;
 
-fn sorted<'a>(
-    pairs: impl Iterator<Item = (std::borrow::Cow<'a, str>, std::borrow::Cow<'a, str>)>,
-) -> Option<Sorted> {
+fn sorted(pairs: impl IntoIterator<Item = Pair>) -> Option<Sorted> {
     let mut sorted = Sorted::new();
-    for (number, (name, value)) in pairs.enumerate() {
+    for (number, (name, value)) in pairs.into_iter().enumerate() {
         if number >= PIECES_MAX {
             return None;
         }
-        sorted.entry(name.into_owned()).or_default().insert(value.into_owned());
+        sorted.entry(name).or_default().insert(value);
     }
     Some(sorted)
 }
@@ -76,11 +82,14 @@ fn joined(sorted: &Sorted, assign: &str, between: &str) -> String {
     pairs.collect::<Vec<_>>().join(between)
 }
 
-fn php_serialize(body: &[u8], without: &str) -> Option<Vec<u8>> {
+fn php_serialize(pairs: Vec<Pair>, without: &str) -> Option<Vec<u8>> {
+    if pairs.len() > PIECES_MAX {
+        return None;
+    }
     let mut fields: BTreeMap<String, String> = BTreeMap::new();
-    for (name, value) in form_urlencoded::parse(body).take(PIECES_MAX) {
+    for (name, value) in pairs {
         // PHP would keep the last one; a sender that means another must not be believed.
-        if name != without && fields.insert(name.into_owned(), value.into_owned()).is_some() {
+        if name != without && fields.insert(name, value).is_some() {
             return None;
         }
     }
@@ -171,10 +180,10 @@ fn quoted(string: &str, text: &mut String) {
 /// between both.
 fn plivo_v3(request: &Request<'_>) -> Option<String> {
     let url = Url::parse(&request.url()?).ok()?;
-    let query = sorted(url.query_pairs())?;
+    let query = sorted(url.query_pairs().into_owned())?;
     let form = match request.received.method {
         http::Method::GET => Sorted::new(),
-        _ => sorted(form_urlencoded::parse(&request.received.body))?,
+        _ => sorted(fields(request)?)?,
     };
     let mut base = url.clone();
     base.set_query(None);
@@ -273,9 +282,10 @@ mod tests {
 
     #[test]
     fn php_serializes_sorted_fields() {
-        let body = b"b=2&p_signature=x&a=j%C3%B6n";
-        let text = php_serialize(body, "p_signature").unwrap();
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let pairs = vec![pair("b", "2"), pair("p_signature", "x"), pair("a", "jön")];
+        let text = php_serialize(pairs, "p_signature").unwrap();
         assert_eq!(text, "a:2:{s:1:\"a\";s:4:\"jön\";s:1:\"b\";s:1:\"2\";}".as_bytes());
-        assert_eq!(php_serialize(b"a=1&a=2", "p_signature"), None);
+        assert_eq!(php_serialize(vec![pair("a", "1"), pair("a", "2")], ""), None);
     }
 }

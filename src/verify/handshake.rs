@@ -6,13 +6,12 @@ use http::header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use jiff::Timestamp;
 use serde_json::{Map, Value as Json};
-use url::Url;
 
 use super::Received;
-use super::condition::Conditions;
-use super::request::{Found, Keys, Request};
+use super::condition::{Conditions, Expected};
+use super::request::{About, Found, Keys, Request};
 use super::scheme::{Algorithm, Scheme, Signing};
-use super::text::{Lack, Layout, Selector, Text};
+use super::text::{Filter, Lack, Layout, Part, Selector, Text};
 use crate::secret::SecretValue;
 
 /// Longest text that an answer takes up.
@@ -74,13 +73,13 @@ pub struct Asked<'a> {
     pub received: &'a Received,
     pub scheme: &'a Scheme,
     pub keys: Keys<'a>,
-    pub public_url: Option<&'a Url>,
+    pub about: About<'a>,
     pub now: Timestamp,
 }
 
 impl<'a> Asked<'a> {
     fn request(self) -> Request<'a> {
-        Request::new(self.received, self.keys, self.public_url, self.now)
+        Request::new(self.received, self.keys, self.about, self.now)
     }
 }
 
@@ -102,6 +101,33 @@ impl Handshake {
             Ok(text) if fits => Ok(SecretValue::new(text)),
             _ => Err(Unanswerable::Captured),
         }
+    }
+
+    /// A place whose HMAC the answer gives though nothing bounds what stands there: with `verify: false` the answer would
+    /// sign for strangers.
+    pub fn signs_anything(&self) -> Option<String> {
+        let mut texts: Vec<&Text> = self.headers.iter().map(|(_, text)| text).collect();
+        match &self.body {
+            None => {}
+            Some(Body::Text(text)) => texts.push(text),
+            Some(Body::Json(tree)) => tree.texts(&mut texts),
+        }
+        let is_bounded = |at: &Selector| {
+            let of = self.when.all.iter().filter(|condition| condition.at == *at);
+            of.into_iter().any(|it| matches!(it.expected, Expected::Match(_) | Expected::Equal(_)))
+        };
+        texts.into_iter().flatten().find_map(|part| match part {
+            Part::Filtered(of, filters)
+                if filters.iter().any(|filter| matches!(filter, Filter::Hmac { .. })) =>
+            {
+                match of.source() {
+                    Part::At(at) if is_bounded(at) => None,
+                    Part::At(at) => Some(at.to_string()),
+                    other => Some(format!("{other:?}")),
+                }
+            }
+            _ => None,
+        })
     }
 
     pub fn answer(&self, asked: Asked<'_>) -> Result<Answer, Unanswerable> {
@@ -132,12 +158,31 @@ impl Handshake {
     }
 }
 
+impl Tree {
+    fn texts<'t>(&'t self, found: &mut Vec<&'t Text>) {
+        match self {
+            Tree::Text(text) => found.push(text),
+            Tree::List(items) => items.iter().for_each(|item| item.texts(found)),
+            Tree::Map(pairs) => pairs.iter().for_each(|(_, tree)| tree.texts(found)),
+            Tree::Fixed(_) => {}
+        }
+    }
+}
+
 struct Write<'a, 'r> {
     layout: Layout<'a, 'r>,
 }
 
 impl Write<'_, '_> {
     fn text(&self, text: &Text) -> Result<String, Unanswerable> {
+        // Also where only a hash of it leaves: what is longer is no challenge.
+        for part in text {
+            if let Part::At(at) = part.source()
+                && self.layout.request.find_all(at).iter().any(|it| it.len() > ECHO_BYTES_MAX)
+            {
+                return Err(Unanswerable::Piece);
+            }
+        }
         let written = self.layout.whole(text).map_err(|lack| match lack {
             Lack::Key => Unanswerable::Secret,
             Lack::Absent(_) | Lack::Unclear(_) | Lack::Time => Unanswerable::Piece,

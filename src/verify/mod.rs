@@ -16,13 +16,11 @@ pub mod text;
 mod time;
 mod token;
 
-pub use request::Keys;
+pub use request::{About, Keys};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use jiff::Timestamp;
-use url::Url;
-
 use request::Request;
 use scheme::{Rejection, Scheme, TokenAt};
 
@@ -65,16 +63,15 @@ impl Verified {
     }
 }
 
-/// Checks `received` against `scheme`. `public_url` is the source's URL as the provider knows it; the query that came is
-/// added where it has none. Every doubt is a rejection.
+/// Checks `received` against `scheme`. Every doubt is a rejection.
 pub fn verify(
     scheme: &Scheme,
     received: Received,
     keys: Keys<'_>,
-    public_url: Option<&Url>,
+    about: About<'_>,
     now: Timestamp,
 ) -> Result<Verified, Rejection> {
-    prove(scheme, &Request::new(&received, keys, public_url, now))?;
+    prove(scheme, &Request::new(&received, keys, about, now))?;
     // Credentials of branches that did not verify, and of proxies and browsers, are no less secret.
     let mut secret_headers: Vec<String> =
         ["authorization", "proxy-authorization", "cookie"].map(String::from).into();

@@ -3,12 +3,15 @@
 use std::borrow::Cow;
 use std::cell::OnceCell;
 
+use http::header::CONTENT_TYPE;
 use jiff::Timestamp;
 use serde_json::Value as Json;
-use url::{Url, form_urlencoded};
+use url::Url;
 
 use super::Received;
 use super::text::Selector;
+use crate::body::BodyRule;
+use crate::body::form::{self, Field, FormSyntax};
 use crate::secret::{SecretRef, SecretValue, Vault};
 
 /// The keys that a verification may use.
@@ -27,16 +30,25 @@ impl<'a> Keys<'a> {
     }
 }
 
+/// What a source says of its requests.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct About<'a> {
+    /// The source's URL as the provider knows it; the query that came is added where it has none.
+    pub public_url: Option<&'a Url>,
+    /// How bodies are read: of a form with JSON in a field, `json:` reads that field.
+    pub body: Option<&'a BodyRule>,
+}
+
 pub(super) struct Request<'a> {
     pub(super) received: &'a Received,
     pub(super) keys: Keys<'a>,
-    /// The source's URL as the provider knows it.
-    pub(super) public_url: Option<&'a Url>,
+    pub(super) about: About<'a>,
     pub(super) now: Timestamp,
     /// The element that stands for the body where JSON is read.
     element: Option<&'a Json>,
     /// The body is parsed once, and only where something asks for it. `None`: it is no JSON.
     json: OnceCell<Option<Json>>,
+    form: OnceCell<Vec<Field>>,
 }
 
 /// How often something that must be there once is there.
@@ -59,10 +71,11 @@ impl<'a> Request<'a> {
     pub(super) fn new(
         received: &'a Received,
         keys: Keys<'a>,
-        public_url: Option<&'a Url>,
+        about: About<'a>,
         now: Timestamp,
     ) -> Self {
-        Self { received, keys, public_url, now, element: None, json: OnceCell::new() }
+        let (json, form) = (OnceCell::new(), OnceCell::new());
+        Self { received, keys, about, now, element: None, json, form }
     }
 
     /// The same request, of whose JSON only `element` is looked at.
@@ -70,10 +83,11 @@ impl<'a> Request<'a> {
         Request {
             received: self.received,
             keys: self.keys,
-            public_url: self.public_url,
+            about: self.about,
             now: self.now,
             element: Some(element),
             json: OnceCell::new(),
+            form: OnceCell::new(),
         }
     }
 
@@ -83,12 +97,29 @@ impl<'a> Request<'a> {
 
     /// The JSON that the scheme reads; `None` where the body is none.
     pub(super) fn json(&self) -> Option<&Json> {
+        let read = || {
+            let body = &self.received.body;
+            match self.about.body {
+                Some(rule @ BodyRule::JsonIn { .. }) => {
+                    rule.kind(self.received.content_type().as_deref()).payload(body).ok()
+                }
+                _ => serde_json::from_slice(body).ok(),
+            }
+        };
         match self.element {
             Some(element) => Some(element),
-            None => {
-                self.json.get_or_init(|| serde_json::from_slice(&self.received.body).ok()).as_ref()
-            }
+            None => self.json.get_or_init(read).as_ref(),
         }
+    }
+
+    /// The fields of the form; what cannot be read as one has none.
+    pub(super) fn form(&self) -> &[Field] {
+        self.form.get_or_init(|| {
+            let content_type = self.received.content_type();
+            let syntax = content_type.as_deref().and_then(FormSyntax::named);
+            let syntax = syntax.unwrap_or(FormSyntax::Urlencoded);
+            form::fields(&syntax, &self.received.body).unwrap_or_default()
+        })
     }
 
     /// The one value at a place. A second header or parameter of a name is never guessed about: which one the sender and the
@@ -98,13 +129,13 @@ impl<'a> Request<'a> {
     }
 
     pub(super) fn find_all(&self, selector: &Selector) -> Vec<Cow<'a, [u8]>> {
-        let Received { headers, query, body, path, .. } = self.received;
+        let Received { headers, query, path, .. } = self.received;
         match selector {
             Selector::Header(name) => {
                 headers.get_all(name.as_str()).iter().map(|value| value.as_bytes().into()).collect()
             }
             Selector::ContentType => headers
-                .get_all(http::header::CONTENT_TYPE)
+                .get_all(CONTENT_TYPE)
                 .iter()
                 .map(|value| media_type(value.as_bytes()).into())
                 .collect(),
@@ -116,10 +147,10 @@ impl<'a> Request<'a> {
                 let values = path.iter().filter(|(key, _)| key == name);
                 values.map(|(_, value)| value.as_bytes().into()).collect()
             }
-            Selector::Form(name) => form_urlencoded::parse(body)
-                .filter(|(key, _)| key == name)
-                .map(|(_, value)| value.into_owned().into_bytes().into())
-                .collect(),
+            Selector::Form(name) => {
+                let fields = self.form().iter().filter(|field| field.name == *name);
+                fields.map(|field| field.value.clone().into()).collect()
+            }
             Selector::Json(path) => {
                 let found = self.json().and_then(|json| member(json, path)).and_then(scalar);
                 found.map(|text| text.into_bytes().into()).into_iter().collect()
@@ -129,7 +160,7 @@ impl<'a> Request<'a> {
 
     /// The source's URL, with the query that came where it has none of its own.
     pub(super) fn url(&self) -> Option<String> {
-        let url = self.public_url?;
+        let url = self.about.public_url?;
         Some(match (url.query(), self.raw_query()) {
             (None, Some(query)) => format!("{url}?{query}"),
             _ => url.to_string(),
@@ -144,6 +175,14 @@ impl<'a> Request<'a> {
 
     fn raw_query(&self) -> Option<&'a str> {
         self.received.target.split_once('?').map(|(_, query)| query)
+    }
+}
+
+impl Received {
+    /// By which the body is read, here and everywhere after.
+    pub fn content_type(&self) -> Option<Cow<'_, str>> {
+        let value = self.headers.get(CONTENT_TYPE)?;
+        Some(String::from_utf8_lossy(value.as_bytes()))
     }
 }
 

@@ -9,10 +9,12 @@ use serde_json::{Map, Value as Json};
 use url::{Url, form_urlencoded};
 
 use super::condition::{Condition, Conditions, Expected};
-use super::request::{Found, Keys, Request};
+use super::request::{About, Found, Keys, Request};
 use super::scheme::{Algorithm, Scheme, Secrets, Signing, Token, TokenAt, plain_members};
 use super::text::{Lack, Layout, Part, Selector};
 use super::{Received, algorithm, elements, signature, time};
+use crate::body::BodyRule;
+use crate::body::form::FormSyntax;
 use crate::secret::SecretValue;
 
 /// A request before its sender proves itself.
@@ -27,6 +29,8 @@ pub struct Unsigned {
     pub body: Bytes,
     /// The id to sign where the scheme signs one (`{id}`) and no header gives it yet.
     pub id: String,
+    /// How the source reads bodies.
+    pub body_rule: Option<BodyRule>,
 }
 
 /// What the request needs besides what it has: set these headers and query parameters, send this body.
@@ -104,7 +108,7 @@ impl Draft {
     }
 
     fn set(&mut self, at: &Selector, value: String) -> Result<(), SignError> {
-        let no_room = || SignError::Place(described(at));
+        let no_room = || SignError::Place(at.to_string());
         match at {
             Selector::Header(name) => {
                 let (known, written) = (HeaderName::try_from(name), HeaderValue::try_from(&value));
@@ -117,10 +121,34 @@ impl Draft {
                 self.query.push((name.clone(), value));
             }
             Selector::Json(path) => {
-                self.unsigned.body =
-                    place(&self.unsigned.body, path, &value).ok_or_else(no_room)?;
+                let document = match &self.unsigned.body_rule {
+                    Some(BodyRule::JsonIn { field }) => Some(field.clone()),
+                    _ => None,
+                };
+                match document {
+                    None => {
+                        let placed = place(&self.unsigned.body, path, &value);
+                        self.unsigned.body = placed.ok_or_else(no_room)?;
+                    }
+                    Some(field) => {
+                        let text = form_urlencoded::parse(&self.unsigned.body)
+                            .find_map(|(name, text)| (*name == field).then(|| text.into_owned()))
+                            .ok_or_else(no_room)?;
+                        let placed = place(text.as_bytes(), path, &value).ok_or_else(no_room)?;
+                        let placed = String::from_utf8_lossy(&placed).into_owned();
+                        self.set(&Selector::Form(field), placed)?;
+                    }
+                }
             }
             Selector::Form(name) => {
+                let content_type = self.unsigned.headers.get(http::header::CONTENT_TYPE);
+                let syntax = content_type.and_then(|it| FormSyntax::named(it.to_str().ok()?));
+                if matches!(syntax, Some(FormSyntax::Multipart { .. })) {
+                    return Err(SignError::Place(format!(
+                        "{} of a multipart body: give the sample urlencoded",
+                        at
+                    )));
+                }
                 let others: Vec<_> = form_urlencoded::parse(&self.unsigned.body)
                     .filter(|(key, _)| key != name)
                     .map(|(key, value)| (key.into_owned(), value.into_owned()))
@@ -132,6 +160,10 @@ impl Draft {
             Selector::ContentType | Selector::PathPart(_) => return Err(no_room()),
         }
         Ok(())
+    }
+
+    fn about(&self) -> About<'_> {
+        About { public_url: Some(&self.unsigned.url), body: self.unsigned.body_rule.as_ref() }
     }
 
     fn received(&self, now: Timestamp) -> Received {
@@ -214,12 +246,12 @@ impl<'a> Signer<'a> {
 
     fn meet_one(&self, condition: &Condition, draft: &mut Draft) -> Result<(), SignError> {
         let received = draft.received(self.now);
-        let request = Request::new(&received, self.keys, Some(&draft.unsigned.url), self.now);
+        let request = Request::new(&received, self.keys, draft.about(), self.now);
         let alone = Conditions { method: None, all: vec![condition.clone()] };
         if alone.hold(&request) {
             return Ok(());
         }
-        let other = || SignError::OtherRequest(described(&condition.at));
+        let other = || SignError::OtherRequest(condition.at.to_string());
         let Expected::Equal(text) = &condition.expected else { return Err(other()) };
         if request.find(&condition.at) != Found::Absent {
             return Err(other());
@@ -257,16 +289,14 @@ impl<'a> Signer<'a> {
         }
         if let Some(at) = &scheme.id {
             let received = draft.received(self.now);
-            let request = Request::new(&received, self.keys, None, self.now);
+            let request = Request::new(&received, self.keys, draft.about(), self.now);
             if request.find(at) == Found::Absent {
                 draft.set(at, draft.unsigned.id.clone())?;
             }
         }
         let value = {
             let received = draft.received(self.now);
-            let url = draft.unsigned.url.clone();
-            let keys = Keys { vault: self.keys.vault, captured: self.keys.captured };
-            let request = Request::new(&received, keys, Some(&url), self.now);
+            let request = Request::new(&received, self.keys, draft.about(), self.now);
             self.signature(scheme, &request, &time)?
         };
         draft.set(&scheme.signature.at, value)
@@ -306,7 +336,7 @@ impl<'a> Signer<'a> {
     fn show_token(&self, token: &Token, draft: &mut Draft) -> Result<(), SignError> {
         let value = {
             let received = draft.received(self.now);
-            let request = Request::new(&received, self.keys, None, self.now);
+            let request = Request::new(&received, self.keys, draft.about(), self.now);
             let (_, value) = self.secret(&token.secrets, &request)?;
             value.expose().to_owned()
         };
@@ -328,7 +358,7 @@ impl<'a> Signer<'a> {
 fn missing(lack: Lack<'_>) -> SignError {
     SignError::MissingPart(match lack {
         Lack::Absent(part) | Lack::Unclear(part) => match part.source() {
-            Part::At(at) => described(at),
+            Part::At(at) => at.to_string(),
             Part::Sig(name) => format!("{{sig.{name}}}"),
             Part::Id => "{id}".to_owned(),
             Part::Url => "the public URL".to_owned(),
@@ -338,17 +368,6 @@ fn missing(lack: Lack<'_>) -> SignError {
         Lack::Time => "{timestamp}".to_owned(),
         Lack::Key => "the secret".to_owned(),
     })
-}
-
-fn described(at: &Selector) -> String {
-    match at {
-        Selector::Header(name) => format!("the header {name}"),
-        Selector::ContentType => "the content type".to_owned(),
-        Selector::Query(name) => format!("the query parameter {name}"),
-        Selector::PathPart(name) => format!("the part {name} of the path"),
-        Selector::Json(path) => format!("the value at {path} of the body"),
-        Selector::Form(name) => format!("the form field {name}"),
-    }
 }
 
 /// The body with `token` at `path`; objects on the way are made, anything else in the way is an obstacle.

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use super::scheme::*;
 use super::sign::{Unsigned, sign};
 use super::text::*;
-use super::{Keys, Received, Verified, verify};
+use super::{About, Keys, Received, Verified, verify};
 use crate::secret::{SecretRef, SecretValue, Vault};
 
 #[derive(Clone, Deserialize)]
@@ -174,7 +174,8 @@ fn at(vector: &Vector) -> Timestamp {
 type Verdict = Result<(), Rejection>;
 
 fn run(hmac: &Signing, received: Received, vault: &Vault, now: Timestamp) -> Verdict {
-    verify(&Scheme::Signing(hmac.clone()), received, Keys::of(vault), None, now).map(drop)
+    verify(&Scheme::Signing(hmac.clone()), received, Keys::of(vault), About::default(), now)
+        .map(drop)
 }
 
 /// The verdict on `vector` after `change`.
@@ -282,7 +283,7 @@ fn what_handshakes_brought_verifies_where_the_scheme_says_so() {
             let vault = vault(&[&vector.secret]);
             let keys = Keys { vault: &vault, captured: &captured };
             let scheme = Scheme::Signing(hmac);
-            let verdict = verify(&scheme, received(&vector), keys, None, at(&vector));
+            let verdict = verify(&scheme, received(&vector), keys, About::default(), at(&vector));
             assert_eq!(verdict.map(drop), expected, "{} {captured:?}", vector.provider);
         };
         let right = vector.secret.as_str();
@@ -376,8 +377,13 @@ fn base64_signatures_may_lack_their_padding() {
 #[test]
 fn an_empty_scheme_takes_nothing() {
     let vector = &vectors()[0];
-    let verdict =
-        verify(&Scheme::AnyOf(vec![]), received(vector), Keys::of(&vault(&[])), None, at(vector));
+    let verdict = verify(
+        &Scheme::AnyOf(vec![]),
+        received(vector),
+        Keys::of(&vault(&[])),
+        About::default(),
+        at(vector),
+    );
     assert_eq!(verdict.map(drop), Err(Rejection::MissingSignature));
 }
 
@@ -402,7 +408,13 @@ fn show(at: TokenAt, received: Received) -> Result<Verified, Rejection> {
         at,
         secrets: vec![secret("s3cret"), secret("n3w"), secret("")].into(),
     });
-    verify(&scheme, received, Keys::of(&vault(&["s3cret", "n3w", ""])), None, Timestamp::UNIX_EPOCH)
+    verify(
+        &scheme,
+        received,
+        Keys::of(&vault(&["s3cret", "n3w", ""])),
+        About::default(),
+        Timestamp::UNIX_EPOCH,
+    )
 }
 
 #[test]
@@ -474,8 +486,13 @@ fn credentials_are_named_also_where_another_branch_verified() {
         }),
     ]);
     let check = |received, expected: Verdict| {
-        let verdict =
-            verify(&scheme, received, Keys::of(&vault(&["a"])), None, Timestamp::UNIX_EPOCH);
+        let verdict = verify(
+            &scheme,
+            received,
+            Keys::of(&vault(&["a"])),
+            About::default(),
+            Timestamp::UNIX_EPOCH,
+        );
         if let Ok(verified) = &verdict {
             assert!(verified.secret_headers().iter().any(|name| name == "x-token"));
             assert!(verified.secret_headers().iter().any(|name| name == "cookie"));
@@ -498,6 +515,7 @@ fn signed(scheme: &Scheme, known: &Vault, which: usize, body: &[u8], now: Timest
         headers: HeaderMap::new(),
         body: Bytes::copy_from_slice(body),
         id: "msg_1".to_owned(),
+        body_rule: None,
     };
     let proof = sign(scheme, Keys::of(known), &unsigned, now, which).unwrap();
     let mut headers = HeaderMap::new();
@@ -514,7 +532,14 @@ fn signed(scheme: &Scheme, known: &Vault, which: usize, body: &[u8], now: Timest
         received_at: now,
     };
     let public_url = "https://hooks.example/hooks/a".parse().unwrap();
-    verify(scheme, received, Keys::of(known), Some(&public_url), now).map(drop)
+    verify(
+        scheme,
+        received,
+        Keys::of(known),
+        About { public_url: Some(&public_url), body: None },
+        now,
+    )
+    .map(drop)
 }
 
 fn all_schemes() -> Vec<Scheme> {
@@ -582,7 +607,7 @@ proptest! {
             ] {
                 received.headers.insert(name, value.clone());
             }
-            prop_assert!(verify(&scheme, received, Keys::of(&known), None, Timestamp::UNIX_EPOCH).is_err());
+            prop_assert!(verify(&scheme, received, Keys::of(&known), About::default(), Timestamp::UNIX_EPOCH).is_err());
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Texts that are laid out of a request: what is signed, what must be equal, what an answer says.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -53,6 +54,20 @@ pub enum Selector {
     Json(String),
     /// A field of a body that is a form.
     Form(String),
+}
+
+/// As a message names it.
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Selector::Header(name) => write!(f, "the header {name}"),
+            Selector::ContentType => f.write_str("the content type"),
+            Selector::Query(name) => write!(f, "the query parameter {name}"),
+            Selector::PathPart(name) => write!(f, "the part {name} of the path"),
+            Selector::Json(path) => write!(f, "the value at {path} of the body"),
+            Selector::Form(name) => write!(f, "the form field {name}"),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -5,6 +5,7 @@ use serde_json::Value as Json;
 
 use super::context::{Checker, json, many};
 use super::text::Use;
+use crate::diag::Diagnostic;
 use crate::diag::code::Code;
 use crate::syntax::{Node, Text};
 use crate::verify::handshake::{Body, Handshake, Tree};
@@ -98,7 +99,19 @@ impl Checker {
             }
             Some(place) => Some(self.selector(place)?),
         };
-        Some(Handshake { when: conditions, verify, capture, status, headers, body })
+        let handshake = Handshake { when: conditions, verify, capture, status, headers, body };
+        if !verify && let Some(at) = handshake.signs_anything() {
+            self.push(
+                Diagnostic::new(
+                    Code::InvalidValue,
+                    respond.unwrap_or(node).span,
+                    format!("this would sign whatever a stranger writes in {at}, also the body of an event"),
+                )
+                .help("let `when` say what a challenge looks like, so that no body is one: `{ match: \"[a-z0-9]{20,32}\" }`"),
+            );
+            return None;
+        }
+        Some(handshake)
     }
 
     fn answer_tree(&mut self, json: &Json, node: &Node, scheme: Option<&Scheme>) -> Option<Tree> {

@@ -5,6 +5,7 @@
 //! what has the right shape and is silent about the rest, which was reported: one mistake, one message. Whoever answers
 //! `None` has reported why.
 
+mod body;
 mod call;
 mod condition;
 mod context;

@@ -10,10 +10,11 @@ use super::context::{Checker, duration, json, many, name, size, string, text};
 use super::extraction::At;
 use super::provider;
 use super::templates::Scope;
+use crate::body::BodyRule;
 use crate::config::{EventRules, IdRule, MissingId, OnMalformed, Respond, Source, shape};
 use crate::diag::code::Code;
 use crate::diag::{Diagnostic, FileId, Span};
-use crate::envelope::{BodyKind, OnConflict};
+use crate::envelope::OnConflict;
 use crate::extract::jsonpath::JsonPath;
 use crate::extract::{Extraction, From};
 use crate::files::FileKind;
@@ -262,14 +263,8 @@ impl Checker {
         }
         let splits = event.as_ref().is_some_and(|event| event.split.is_some());
         let body = match layered(node, preset, "body") {
-            None => splits.then_some(BodyKind::Json),
-            Some(body) => Some(match body.as_text()?.text.as_str() {
-                "json" => BodyKind::Json,
-                "form" => BodyKind::Form,
-                "text" => BodyKind::Text,
-                "binary" => BodyKind::Binary,
-                _ => return None,
-            }),
+            None => Some(splits.then_some(BodyRule::Json)),
+            Some(body) => self.body_rule(body).map(Some),
         };
         let max_body_bytes = match layered_in(node, preset, "max_body") {
             Some(holder) => size(holder, "max_body")?,
@@ -292,7 +287,7 @@ impl Checker {
             methods,
             verify: verification?,
             event: event?,
-            body,
+            body: body?,
             max_body_bytes,
             respond: respond?,
             handshakes: handshakes?,
@@ -424,16 +419,17 @@ impl Checker {
             return None;
         }
         if let Some(body) = layered(source, preset, "body")
-            && let Some(kind) = body.as_text()
-            && kind.text != "json"
+            && let Some(kind) = without_json(body)
         {
             let own = source.get("body").is_some();
             let mut diagnostic = Diagnostic::new(
                 Code::InvalidValue,
                 if own { body.span } else { path.span },
-                format!("`split` takes JSON apart, and the body is `{}`", kind.text),
+                format!("`split` takes JSON apart, and the body is `{kind}`"),
             )
-            .help("write `body: json`, or `split: false` in `event`");
+            .help(
+                "write `body: json`, `jwt`, `{ json_in: FIELD }` or `{ base64_in: PATH }`, or `split: false` in `event`",
+            );
             if own {
                 diagnostic = diagnostic.related(path.span, "`split` is here");
             }
@@ -574,11 +570,20 @@ impl Checker {
     }
 }
 
+/// What a body is called that is no JSON, nor holds any.
+fn without_json(body: &Node) -> Option<&str> {
+    match body.as_text() {
+        Some(word) => Some(word.text.as_str()).filter(|word| !["json", "jwt"].contains(word)),
+        None => body.get("xml").map(|_| "xml"),
+    }
+}
+
 /// Whether the value can differ between the elements of one POST.
 fn differs_by_element(extraction: &Extraction) -> bool {
     match &extraction.from {
-        From::Path(_) | From::Form(_) => true,
-        From::Header(_) | From::Query(_) | From::PathPart(_) => false,
+        From::Path(_) => true,
+        // An element is no form: the fields around it are those of the POST.
+        From::Form(_) | From::Header(_) | From::Query(_) | From::PathPart(_) => false,
         From::Value(template) => {
             ["payload", "event"].iter().any(|root| template.reads().roots.contains(*root))
         }

@@ -176,7 +176,17 @@ impl Walk<'_> {
                         format!("{} as {what}", node.kind_name()),
                         format!("write {}", in_words(shape)),
                     ),
-                    Some(alternative) => self.value(node, alternative, what),
+                    Some(alternative) => {
+                        let before = self.found.len();
+                        self.value(node, alternative, what);
+                        // Of what may stand here the words are a part.
+                        let part = format!("write {}", in_words(alternative));
+                        for fault in self.found.iter_mut().skip(before) {
+                            if fault.help.as_ref() == Some(&part) {
+                                fault.help = Some(format!("write {}", in_words(shape)));
+                            }
+                        }
+                    }
                     None => self.wrong(node, shape, what),
                 }
             }

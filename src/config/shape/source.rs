@@ -2,7 +2,7 @@
 
 use super::handshake::HANDSHAKE;
 use super::verify::VERIFY;
-use super::{DASHED, Key, Mapping, Names, Shape, key, later, later_word, word};
+use super::{DASHED, Key, Mapping, Names, Shape, key, later, word};
 
 /// A JSONPath, or a mapping with the ways to find and to check a value. (A `static`, as constants may not form a circle.)
 static EXTRACTION_FORMS: [Shape; 2] = [Shape::JsonPath, Shape::Mapping(&EXTRACTION_KEYS)];
@@ -148,13 +148,53 @@ pub(super) static RESPOND_HEADERS: Names =
 pub const BODY: Shape = Shape::Any(&[
     Shape::Word(&[
         word("json", "JSON"),
-        word("form", "a form: a name's text, or a list where it is repeated"),
+        word(
+            "form",
+            "a form, multipart too: a name's text, or a list where it is repeated; of a file that is no text `filename`, `content_type`, `size` and `sha256`",
+        ),
         word("text", "UTF-8 text"),
         word("binary", "bytes, forwarded by `raw: true` alone"),
-        later_word("jwt"),
+        word("jwt", "a JSON Web Token: its claims"),
     ]),
-    Shape::LaterMapping,
+    Shape::Mapping(&BODY_IN),
 ]);
+
+static BODY_IN: Mapping = Mapping {
+    name: "a body",
+    keys: &[
+        key(
+            "json_in",
+            Shape::Text,
+            "The field of a form, multipart too, that holds the payload as JSON; the other fields are read by `form`, unless `event.split` takes the payload apart.",
+        ),
+        key(
+            "base64_in",
+            Shape::JsonPath,
+            "The place of base64 in JSON or in a form, as a path of plain members: what it holds stands in the payload at that place. Absent, null or empty: the payload stays as it is.",
+        ),
+        key(
+            "as",
+            Shape::Any(&[
+                Shape::Word(&[word("json", "JSON"), word("text", "UTF-8 text")]),
+                Shape::Mapping(&BASE64_DOCUMENT),
+            ]),
+            "What the base64 of `base64_in` holds.",
+        )
+        .default("json"),
+        key("xml", Shape::Names(&XML), XML_DOC),
+    ],
+    one_of: &["json_in", "base64_in", "xml"],
+};
+
+static BASE64_DOCUMENT: Mapping = Mapping {
+    name: "a document in base64",
+    keys: &[key("xml", Shape::Names(&XML), XML_DOC).required()],
+    one_of: &[],
+};
+
+const XML_DOC: &str = "What is read of XML, by the name that it gets in the payload: the text that stands in an element itself, `/notification/kind`, or an attribute, `/notification/@id`, without blanks at the ends; a list where there are several, left out where there is none. Names of elements are compared without their namespaces. A document type makes the event malformed. Without `volatile` events are told apart by all of the XML, not only by what is read.";
+
+static XML: Names = Names { what: "a text", pattern: super::SNAKE_PATTERN, value: Shape::Text };
 
 pub const MAX_BODY: Key = key("max_body", Shape::Size, "More answers 413.").default("1MiB");
 

@@ -4,6 +4,9 @@ use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::*;
+use crate::body::form::FormSyntax;
+use crate::body::xml::XmlNames;
+use crate::body::{BodyKind, Document};
 use crate::delivery::state::{StepStatus, What};
 use crate::store::captured::DroppedSecret;
 use crate::store::fact::{
@@ -191,6 +194,58 @@ fn search_terms_make_version_3() {
     let bytes = encoded(std::slice::from_ref(&fact));
     assert_eq!(bytes[..2], [kind::INTENDED, 3]);
     assert_eq!(decode_all(&bytes), Ok(vec![fact]));
+}
+
+/// An event as it came in, and carried forward.
+fn of_kind(body_kind: BodyKind) -> [Fact; 2] {
+    let facts = samples();
+    let (Some(Fact::Accepted(accepted)), Some(Fact::Snapshot(snapshot))) = (
+        facts.iter().find(|fact| matches!(fact, Fact::Accepted(_))),
+        facts.iter().find(|fact| matches!(fact, Fact::Snapshot(_))),
+    ) else {
+        panic!("one of each")
+    };
+    let (mut accepted, mut snapshot) = (accepted.clone(), snapshot.clone());
+    let envelope = Arc::new(Envelope { body_kind, ..(*accepted.envelope).clone() });
+    accepted.envelope = envelope.clone();
+    snapshot.envelope = envelope;
+    [Fact::Accepted(accepted), Fact::Snapshot(snapshot)]
+}
+
+/// A router that knew the first kinds alone reads their events, and says of others that they are newer.
+#[test]
+fn kinds_of_bodies_that_came_later_make_a_version() {
+    for kind in [BodyKind::Json, BodyKind::Form, BodyKind::Text, BodyKind::Binary] {
+        let [accepted, snapshot] = of_kind(kind).map(|fact| encoded(&[fact]));
+        assert_eq!((accepted[1], snapshot[1]), (VERSION, SNAPSHOT_VERSION));
+    }
+    let names = || XmlNames::from([("kind", "/n/kind"), ("at", "/n/@at")]);
+    let form = FormSyntax::Multipart { boundary: "b7".into() };
+    let path = || vec!["message".to_owned(), "data".to_owned()];
+    let base64_in = |document, form| BodyKind::Base64In { path: path(), document, form };
+    let later = [
+        BodyKind::Multipart { boundary: "b7".into() },
+        BodyKind::Jwt,
+        BodyKind::JsonIn { field: "payload".into(), form: form.clone() },
+        BodyKind::JsonIn { field: "payload".into(), form: FormSyntax::Urlencoded },
+        base64_in(Document::Json, None),
+        base64_in(Document::Text, Some(FormSyntax::Urlencoded)),
+        base64_in(Document::Xml { names: names() }, Some(form)),
+        BodyKind::Xml { names: names() },
+    ];
+    let mut all = Vec::new();
+    for kind in later {
+        let facts = of_kind(kind);
+        let bytes = encoded(&facts);
+        assert_eq!(decode_all(&bytes), Ok(facts.to_vec()));
+        let versions = facts.map(|fact| encoded(&[fact])[1]);
+        assert_eq!(versions, [ACCEPTED_KINDS_VERSION, SNAPSHOT_KINDS_VERSION]);
+        all.extend(bytes);
+    }
+    assert_eq!(
+        hex::encode(Sha256::digest(&all)),
+        "be4ce8f8a9c87ed91e8b8dd1e73c6b3b5a9ffd2e0a4465d8480ce564bfb0168f"
+    );
 }
 
 /// The place of a lost frame may have any size from the smallest frame on.

@@ -10,7 +10,8 @@ use serde_json::{Map, Value as Json};
 
 use super::delivery::{DeliveryShape, EntryShape};
 use super::text::{self, Hex};
-use crate::envelope::{BodyKind, Envelope, Identity};
+use crate::body::BodyKind;
+use crate::envelope::{Envelope, Identity};
 use crate::name::{CorrelationId, EventId, RouteName, SourceName, Uid};
 use crate::store::fact::{
     Audited, CarriedConflict, CarriedDelivery, Remembered, RememberedKey, Snapshot,
@@ -112,7 +113,7 @@ impl EventShape {
             path: envelope.path.clone(),
             query: envelope.query.clone(),
             headers: envelope.headers.clone(),
-            body_kind: envelope.body_kind,
+            body_kind: envelope.body_kind.clone(),
             body: envelope.body.clone(),
             malformed: envelope.malformed.clone(),
             identities: snapshot.identities.iter().map(IdentityShape::of).collect(),

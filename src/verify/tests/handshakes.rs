@@ -27,7 +27,7 @@ fn asks(when: Vec<Condition>, body: Body) -> Handshake {
 
 fn ask<'a>(received: &'a Received, scheme: &'a Scheme, vault: &'a Vault) -> Asked<'a> {
     let now = Timestamp::UNIX_EPOCH;
-    Asked { received, scheme, keys: Keys::of(vault), public_url: None, now }
+    Asked { received, scheme, keys: Keys::of(vault), about: About::default(), now }
 }
 
 fn is_taken(handshake: Handshake, received: &Received) -> bool {

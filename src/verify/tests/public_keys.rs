@@ -148,6 +148,7 @@ fn the_private_key_signs_what_the_public_key_takes() {
             headers: HeaderMap::new(),
             body: BODY.into(),
             id: "e1".to_owned(),
+            body_rule: None,
         };
         let whole = Scheme::Signing(scheme.clone());
         let proof = sign(&whole, Keys::of(&has(pair.private)), &unsigned, now(), 0).unwrap();

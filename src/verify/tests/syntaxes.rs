@@ -6,7 +6,7 @@ const NOW: i64 = 1_700_000_000;
 
 fn verdict(scheme: &Scheme, received: Received) -> Verdict {
     let now = Timestamp::from_second(NOW).unwrap();
-    verify(scheme, received, Keys::of(&vault(&["hush"])), None, now).map(drop)
+    verify(scheme, received, Keys::of(&vault(&["hush"])), About::default(), now).map(drop)
 }
 
 fn hex_mac(message: &str) -> String {

@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 
 use super::rig::*;
 use super::*;
+use crate::body::form::FormSyntax;
+use crate::body::xml::{XmlNames, XmlPath};
+use crate::body::{BodyKind, Document};
 use crate::store::Term;
 
 fn folder(name: &str) -> PathBuf {
@@ -32,6 +35,7 @@ fn everything() -> Rig {
     rig.operate(5);
     rig.succeed(5);
     rig.record(6, attempted(None, StepStatus::Failed));
+    rig.accept(of_kind(7, BodyKind::Multipart { boundary: "b7".into() }));
     rig.roll();
     rig.pass(HOUR + Duration::from_secs(60));
     rig.compact_all();
@@ -45,6 +49,17 @@ fn everything() -> Rig {
     malformed.envelope.malformed = Some("the body is not valid JSON".into());
     rig.accept(malformed);
     rig.accept(event(21, "e21", "{}", &[]));
+    let names = XmlNames(vec![("kind".into(), XmlPath::parse("/n/@kind").unwrap())]);
+    let path = vec!["message".into(), "data".into()];
+    let document = Document::Xml { names: names.clone() };
+    for (number, kind) in [
+        (22, BodyKind::Jwt),
+        (23, BodyKind::JsonIn { field: "payload".into(), form: FormSyntax::Urlencoded }),
+        (24, BodyKind::Base64In { path, document, form: None }),
+        (25, BodyKind::Xml { names }),
+    ] {
+        rig.accept(of_kind(number, kind));
+    }
     let mut with_terms = attempted(None, StepStatus::Succeeded);
     with_terms.terms = vec![Term { field: "order_id".into(), value: "1001".into() }];
     rig.record(12, with_terms);
@@ -53,6 +68,12 @@ fn everything() -> Rig {
     rig.record(15, ignored());
     rig.close();
     rig
+}
+
+fn of_kind(number: u128, body_kind: BodyKind) -> NewEvent {
+    let mut event = event(number, &format!("e{number}"), "a=1", &["ship"]);
+    event.envelope.body_kind = body_kind;
+    event
 }
 
 /// All lines, but for the time at which they were written out.
@@ -122,6 +143,7 @@ fn copy_folder(from: &Path, to: &Path) {
 fn folders_of_earlier_versions_hold_what_they_held() {
     check("1");
     check("2");
+    check("3");
 }
 
 /// Version 1 had another salt, and only the first bytes of a segment say so.
