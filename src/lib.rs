@@ -49,6 +49,7 @@ pub mod secret;
 pub mod syntax;
 pub mod template;
 
+pub mod arming;
 pub mod name;
 pub mod simulate;
 pub mod telemetry;

@@ -37,7 +37,8 @@ impl SecretValue {
         Self(Arc::new(SecretString::from(text.into())))
     }
 
-    /// The secret itself, for a MAC, a comparison or a request. Never for a log, an error or the store.
+    /// The secret itself, for a MAC, a comparison or a request; the store takes one that a handshake brought. Never for a log
+    /// or an error.
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }

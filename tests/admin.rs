@@ -6,11 +6,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode};
 use jiff::Timestamp;
 use router::admin::{self, Admin};
+use router::arming::Arming;
 use router::body::BodyKind;
 use router::config::{
-    AdminToken, Limits, Live, References, Resolved, Role, Route, RouteSet, Server, Step,
+    AdminToken, EventRules, IdRule, Limits, Live, MissingId, OnMalformed, References, Resolved,
+    Respond, Role, Route, RouteSet, Server, Source, Step, Verification,
 };
 use router::delivery::outcome::OutcomeClass;
 use router::delivery::state::{
@@ -19,9 +23,14 @@ use router::delivery::state::{
 use router::envelope::{Envelope, Identity, OnConflict};
 use router::name::Uid;
 use router::secret::{SecretRef, SecretValue};
+use router::store::captured::CapturedSecret;
 use router::store::memory::MemoryStore;
 use router::store::{Change, Durability, NewDelivery, NewEvent, Recorded, Store, Term};
 use router::telemetry::Metrics;
+use router::verify::condition::Conditions;
+use router::verify::handshake::Handshake;
+use router::verify::scheme::{Scheme, Strength};
+use router::verify::text::Selector;
 use router::world::World;
 use router::world::clock::ManualClock;
 use serde_json::{Value as Json, json};
@@ -36,7 +45,8 @@ struct Bench {
     store: Arc<MemoryStore>,
     trouble: watch::Sender<Option<String>>,
     stop: watch::Sender<bool>,
-    _live: watch::Sender<Arc<Live>>,
+    live: watch::Sender<Arc<Live>>,
+    arming: Arc<Arming>,
     clock: Arc<ManualClock>,
     served: tokio::task::JoinHandle<Result<(), admin::ServeError>>,
 }
@@ -112,15 +122,17 @@ impl Bench {
         let (stop, stopped) = watch::channel(false);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let arming = Arc::new(Arming::new(clock.clone()));
         let admin = Admin {
             world,
             store: store.clone(),
             live,
             metrics: Arc::new(Metrics::new()),
             trouble: trouble_receiver,
+            arming: arming.clone(),
         };
         let served = tokio::spawn(admin::serve(listener, admin, stopped));
-        Self { address, store, trouble, stop, _live: live_sender, clock, served }
+        Self { address, store, trouble, stop, live: live_sender, arming, clock, served }
     }
 
     /// Sends one request as it is written and reads the whole answer.
@@ -149,6 +161,13 @@ impl Bench {
     async fn post(&self, path: &str, headers: &str, body: &str) -> Answer {
         let length = body.len();
         self.raw(&format!("POST {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n{body}")).await
+    }
+
+    async fn delete(&self, path: &str, headers: &str) -> Answer {
+        self.raw(&format!(
+            "DELETE {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{headers}\r\n"
+        ))
+        .await
     }
 
     async fn accept(&self, number: u128, id: &str, source: &str, routes: &[&str]) {
@@ -496,7 +515,8 @@ async fn a_public_address_needs_a_token() {
     let (_trouble, trouble) = watch::channel(None);
     let (_stop, stop) = watch::channel(false);
     let store = Arc::new(MemoryStore::new(world.clone()));
-    let admin = Admin { world, store, live, metrics: Arc::new(Metrics::new()), trouble };
+    let arming = Arc::new(Arming::new(world.clock.clone()));
+    let admin = Admin { world, store, live, metrics: Arc::new(Metrics::new()), trouble, arming };
     let served = admin::serve(listener, admin, stop).await;
     assert!(matches!(served, Err(admin::ServeError::PublicWithoutToken(_))), "{served:?}");
 }
@@ -579,4 +599,180 @@ async fn only_an_admin_takes_a_store_out_or_in() {
         assert_eq!(bench.post("/api/v1/store/import", &headers, "").await.status, status);
     }
     assert_eq!(bench.get("/api/v1/store/export").await.status, 401);
+}
+
+/// One source takes secrets out of handshakes, the other does not.
+fn sources() -> Vec<Source> {
+    let at = Selector::Header("x-hook-secret".to_owned());
+    let handshake = Handshake {
+        when: Conditions { method: None, all: Vec::new() },
+        verify: false,
+        confirm: None,
+        capture: Some(at),
+        status: StatusCode::OK,
+        headers: Vec::new(),
+        body: None,
+    };
+    let source = |name: &str, handshakes| Source {
+        name: name.into(),
+        path: format!("/hooks/{name}/{{team}}"),
+        methods: vec![Method::POST],
+        verify: Verification {
+            scheme: Scheme::None { why: "a test".to_owned() },
+            strength: Strength::Open,
+            provider: Some("asana".to_owned()),
+        },
+        event: EventRules {
+            id: vec![IdRule::HashBody],
+            missing_id: MissingId::Derive,
+            same_as: Vec::new(),
+            volatile: Vec::new(),
+            on_conflict: OnConflict::Review,
+            split: None,
+            type_: None,
+            occurred_at: None,
+        },
+        body: None,
+        max_body_bytes: 1024,
+        respond: Respond {
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            unverified: StatusCode::UNAUTHORIZED,
+        },
+        handshakes,
+        on_malformed: OnMalformed::Review,
+        retain: Duration::from_secs(60),
+        dedupe: Duration::from_secs(60),
+        public_url: None,
+    };
+    vec![source("orders", Vec::new()), source("tasks", vec![handshake])]
+}
+
+impl Bench {
+    async fn with_sources(tokens: &[(&str, Role)]) -> Self {
+        let bench = Self::start(Vec::new(), tokens).await;
+        let mut live = live(Vec::new(), tokens);
+        let named = sources().into_iter().map(|source| (source.name.clone(), Arc::new(source)));
+        live.set.sources = named.collect();
+        bench.live.send_replace(Arc::new(live));
+        bench
+    }
+
+    async fn capture(&self, number: u128, source: &str) {
+        let secret = CapturedSecret {
+            id: Uid(uuid::Uuid::from_u128(number)),
+            source: source.into(),
+            path: vec![("team".into(), "a".into())],
+            value: SecretValue::new(format!("s3cret{number}")),
+            captured_at: NOW.parse().unwrap(),
+            armed_by: "ann".to_owned(),
+        };
+        self.store.capture(secret).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_source_is_armed_for_a_while_and_can_be_disarmed() {
+    let bench = Bench::with_sources(&[]).await;
+    let armed = bench.post("/api/v1/sources/tasks/arm", JSON, r#"{ "for": "90s" }"#).await;
+    assert_eq!(armed.status, 200, "{}", armed.body);
+    let until = json!("2026-11-23T10:01:30Z");
+    let path = "/hooks/tasks/{team}";
+    assert_eq!(armed.json(), json!({ "name": "tasks", "path": path, "armedUntil": until }));
+    assert_eq!(bench.arming.left(&"tasks".into()), Some(Duration::from_secs(90)));
+    bench.clock.advance(Duration::from_secs(30));
+    let listed = bench.get("/api/v1/sources").await.json();
+    assert_eq!(listed["sources"][1]["armedUntil"], until);
+    bench.clock.advance(Duration::from_secs(60));
+    let listed = bench.get("/api/v1/sources").await.json();
+    assert_eq!(listed["sources"][1]["armedUntil"], Json::Null);
+
+    let armed = bench.post("/api/v1/sources/tasks/arm", JSON, "").await.json();
+    assert_eq!(armed["armedUntil"], "2026-11-23T10:11:30Z", "ten minutes unless told otherwise");
+    for was_armed in [true, false] {
+        let disarmed = bench.post("/api/v1/sources/tasks/disarm", JSON, "{}").await.json();
+        assert_eq!(disarmed, json!({ "name": "tasks", "wasArmed": was_armed }));
+    }
+
+    let arm = async |name: &str, body: &str| {
+        bench.post(&format!("/api/v1/sources/{name}/arm"), JSON, body).await
+    };
+    arm("orders", "").await.is_problem(409, "none of its handshakes has `capture_secret`");
+    arm("none", "").await.is_problem(404, "no source `none`");
+    for time in ["25h", "0s", "soon", "-1m"] {
+        let body = json!({ "for": time }).to_string();
+        arm("tasks", &body).await.is_problem(400, "`for` is");
+    }
+    arm("tasks", r#"{ "until": "10m" }"#).await.is_problem(400, "the body must be");
+    assert_eq!(bench.arming.left(&"tasks".into()), None);
+    bench.post("/api/v1/sources/none/disarm", JSON, "{}").await.is_problem(404, "no source");
+}
+
+#[tokio::test]
+async fn captured_secrets_are_listed_without_their_values_and_dropped() {
+    let bench = Bench::with_sources(&[]).await;
+    bench.capture(1, "tasks").await;
+    bench.capture(2, "gone").await;
+    let listed = bench.get("/api/v1/sources").await;
+    assert!(!listed.body.contains("s3cret"), "{}", listed.body);
+    let secret = |number: u8, fingerprint: &str| {
+        json!({
+            "id": format!("00000000-0000-0000-0000-00000000000{number}"), "armedBy": "ann",
+            "path": [{ "name": "team", "value": "a" }], "capturedAt": NOW,
+            "fingerprint": fingerprint,
+        })
+    };
+    let of_config = |name: &str, captures: bool, secrets: Vec<Json>| {
+        json!({
+            "name": name, "path": format!("/hooks/{name}/{{team}}"), "provider": "asana",
+            "captures": captures, "armedUntil": null, "secrets": secrets,
+        })
+    };
+    // The first 8 digits of what `printf s3cret1 | sha256sum` says.
+    let expected = json!({ "sources": [
+        of_config("orders", false, Vec::new()),
+        of_config("tasks", true, vec![secret(1, "02f7835f")]),
+        { "name": "gone", "path": null, "provider": null, "captures": false, "armedUntil": null,
+          "secrets": [secret(2, "3aa61053")] },
+    ] });
+    assert_eq!(listed.json(), expected);
+
+    let drop_at = async |source: &str, id: &str| {
+        bench.delete(&format!("/api/v1/sources/{source}/secrets/{id}"), JSON).await
+    };
+    let id = "00000000-0000-0000-0000-000000000001";
+    drop_at("orders", id).await.is_problem(404, "no captured secret");
+    drop_at("tasks", "1").await.is_problem(404, "no captured secret `1`");
+    bench
+        .delete(&format!("/api/v1/sources/tasks/secrets/{id}"), "")
+        .await
+        .is_problem(415, "application/json");
+    let dropped = drop_at("tasks", id).await;
+    assert_eq!((dropped.status, &*dropped.body), (204, ""));
+    drop_at("tasks", id).await.is_problem(404, "no captured secret");
+    // Of a source that the configuration does not have any more, too.
+    assert_eq!(drop_at("gone", "00000000-0000-0000-0000-000000000002").await.status, 204);
+    assert!(bench.store.secrets().await.unwrap().is_empty());
+    bench.get("/api/v1/sources?name=tasks").await.is_problem(400, "takes none");
+}
+
+#[tokio::test]
+async fn a_viewer_sees_sources_and_changes_nothing() {
+    let bench = Bench::with_sources(&[("look", Role::Viewer), ("act", Role::Operator)]).await;
+    bench.capture(1, "tasks").await;
+    bench.get("/api/v1/sources").await.is_problem(401, "token");
+    let viewer = "authorization: Bearer look\r\n";
+    assert_eq!(bench.get_with("/api/v1/sources", viewer).await.status, 200);
+    let headers = format!("{JSON}{viewer}");
+    let secret = "/api/v1/sources/tasks/secrets/00000000-0000-0000-0000-000000000001";
+    for path in ["/api/v1/sources/tasks/arm", "/api/v1/sources/tasks/disarm"] {
+        bench.post(path, &headers, "").await.is_problem(403, "operator");
+    }
+    bench.delete(secret, &headers).await.is_problem(403, "operator");
+    let headers = format!("{JSON}authorization: Bearer act\r\n");
+    assert_eq!(bench.post("/api/v1/sources/tasks/arm", &headers, "").await.status, 200);
+    let taken = bench.arming.take(&"tasks".into()).unwrap();
+    assert_eq!(taken.by(), "name of act");
+    assert_eq!(bench.delete(secret, &headers).await.status, 204);
 }

@@ -265,8 +265,8 @@ async fn send(case: &Case, running: &Running, world: &World) -> u16 {
     let url: url::Url = format!("http://{}{}", running.ingress, source.path).parse().unwrap();
     let provider = Provider {
         scheme: &source.verify.scheme,
+        keys: router::verify::Keys::of(&live.resolved.vault),
         body: source.body.as_ref(),
-        vault: &live.resolved.vault,
         public_url: url.clone(),
         to: url,
         clock: Arc::clone(&world.clock),

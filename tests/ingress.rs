@@ -7,13 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use futures_util::future::join_all;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use jiff::SignedDuration;
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+use futures_util::future::BoxFuture;
+use router::arming::Arming;
+use router::call::keys::KeyFetcher;
 use router::config::{
     Admin, EventFilter, EventRules, IdRule, Limits, Live, MissingId, OnMalformed, References,
     Resolved, Respond, Route, RouteSet, Server, Source, Verification,
@@ -24,10 +28,13 @@ use router::extract::{Extraction, From};
 use router::ingress::{Ingress, serve};
 use router::name::{RevisionHash, RouteName, SourceName};
 use router::secret::{SecretRef, SecretValue, Vault};
+use router::store::captured::CAPTURED_MAX;
 use router::store::memory::MemoryStore;
 use router::store::{Budget, EventView, Query, Store};
 use router::telemetry::{Backlog, Metrics};
 use router::verify::Keys;
+use router::verify::condition::{Condition, Conditions, Expected};
+use router::verify::handshake::Handshake;
 use router::verify::scheme::{
     Algorithm, Hash, KeyForm, Scheme, Signature, SignatureEncoding, SignatureSyntax, Signing,
     Strength,
@@ -36,6 +43,7 @@ use router::verify::sign::{Unsigned, sign};
 use router::verify::text::{Part, Selector};
 use router::world::World;
 use router::world::clock::timeout;
+use router::world::transport::{NotSentKind, Sent, Transport, WireRequest};
 
 /// Longer than anything here takes on a loaded machine; reaching it is a failure, never a way to wait.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -168,7 +176,19 @@ struct Running {
     live: watch::Sender<Arc<Live>>,
     stop: watch::Sender<bool>,
     metrics: Arc<Metrics>,
+    arming: Arc<Arming>,
     ended: tokio::task::JoinHandle<()>,
+}
+
+/// A network on which nobody answers.
+struct Nowhere;
+
+impl Transport for Nowhere {
+    fn send(&self, _: WireRequest, _: Duration) -> BoxFuture<'_, Sent> {
+        Box::pin(async {
+            Sent::NotSent { why: "nobody is there".to_owned(), kind: NotSentKind::Connect }
+        })
+    }
 }
 
 impl Running {
@@ -184,14 +204,21 @@ impl Running {
         let (live, live_seen) = watch::channel(live(sources, limits));
         let (stop, stop_seen) = watch::channel(false);
         let metrics = Arc::new(Metrics::new());
+        let arming = Arc::new(Arming::new(world.clock.clone()));
         let deps = Ingress {
             world: world.clone(),
             store: store.clone(),
             live: live_seen,
             metrics: metrics.clone(),
+            arming: arming.clone(),
+            keys: Arc::new(KeyFetcher::new(
+                Arc::new(Nowhere),
+                world.clock.clone(),
+                metrics.clone(),
+            )),
         };
         let ended = tokio::spawn(serve(listener, deps, stop_seen));
-        Self { world, address, store, live, stop, metrics, ended }
+        Self { world, address, store, live, stop, metrics, arming, ended }
     }
 
     /// One source `store` at `/hooks/store`, patient limits.
@@ -593,7 +620,7 @@ async fn of_64_clients_with_one_event_one_is_stored() {
     let router = Running::plain().await;
     let request = signed_post("/hooks/store", BODY);
     let answers = (0..64).map(|_| router.status(&request));
-    let answers = futures_util::future::join_all(answers).await;
+    let answers = join_all(answers).await;
     assert_eq!(answers, [200; 64]);
     assert_eq!(router.event().await.duplicates, 63);
 }
@@ -825,4 +852,104 @@ async fn a_post_is_taken_whole_or_not_at_all() {
     let seen: Vec<_> =
         events.iter().map(|it| (it.envelope.malformed.is_some(), it.deliveries.len())).collect();
     assert_eq!(seen, [(false, 1), (true, 0)]);
+}
+
+/// Brings its secret in a header, and wants it back in the answer.
+fn capturing() -> Source {
+    let at = Selector::Header("x-hook-secret".to_owned());
+    let handshake = Handshake {
+        when: Conditions {
+            method: None,
+            all: vec![Condition { at: at.clone(), expected: Expected::Present }],
+        },
+        verify: false,
+        confirm: None,
+        capture: Some(at.clone()),
+        status: StatusCode::OK,
+        headers: vec![(HeaderName::from_static("x-hook-secret"), vec![Part::At(at)])],
+        body: None,
+    };
+    Source { handshakes: vec![handshake], ..source("tasks", "/hooks/{team}") }
+}
+
+fn handshake(secret: &str) -> Vec<u8> {
+    format!(
+        "POST /hooks/a HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx-hook-secret: {secret}\r\ncontent-length: 0\r\n\r\n"
+    )
+    .into_bytes()
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+impl Running {
+    fn captured(&self) -> Vec<String> {
+        let path = [("team".to_owned(), "a".to_owned())];
+        let values = self.store.captured(&"tasks".into(), &path);
+        values.iter().map(|value| value.expose().to_owned()).collect()
+    }
+
+    fn is_armed(&self) -> bool {
+        self.arming.left(&"tasks".into()).is_some()
+    }
+
+    fn refused(&self, reason: &str) -> bool {
+        let line = format!("requests_rejected_total{{source=\"tasks\",reason=\"{reason}\"}}");
+        self.metrics.encode(Backlog::default()).contains(&line)
+    }
+}
+
+#[tokio::test]
+async fn a_secret_is_captured_once_and_only_while_somebody_waits_for_it() {
+    let running = Running::start(vec![capturing()], limits()).await;
+    assert_eq!(running.status(&handshake("s3cret")).await, 401);
+    assert!(running.refused("not_armed"));
+    assert!(running.captured().is_empty());
+
+    running.arming.arm("tasks".into(), MINUTE, "ann");
+    for no_secret in ["a b", "\u{e9}", &"x".repeat(1025)] {
+        assert_eq!(running.status(&handshake(no_secret)).await, 400, "{no_secret}");
+    }
+    assert!(running.refused("malformed_handshake"));
+    assert!(running.is_armed() && running.captured().is_empty(), "that was no capture");
+
+    let longest = "x".repeat(1024);
+    let answer = running.exchange(&handshake(&longest)).await;
+    assert_eq!(status(&answer), 200);
+    assert!(answer.contains(&format!("x-hook-secret: {longest}\r\n")), "{answer}");
+    assert_eq!(running.captured(), [longest]);
+    let listed = running.store.secrets().await.unwrap();
+    assert_eq!((&*listed[0].armed_by, listed.len()), ("ann", 1));
+    assert_eq!(running.status(&handshake("another")).await, 401);
+    assert!(!running.is_armed());
+}
+
+#[tokio::test]
+async fn of_many_captures_at_once_one_wins() {
+    let running = Running::start(vec![capturing()], limits()).await;
+    running.arming.arm("tasks".into(), MINUTE, "ann");
+    let requests: Vec<_> = (0..16).map(|number| handshake(&format!("s{number}"))).collect();
+    let answers = join_all(requests.iter().map(|request| running.status(request))).await;
+    assert_eq!(answers.iter().filter(|status| **status == 200).count(), 1, "{answers:?}");
+    assert_eq!(answers.iter().filter(|status| **status == 401).count(), 15, "{answers:?}");
+    let winner = answers.iter().position(|status| *status == 200).unwrap();
+    assert_eq!(running.captured(), [format!("s{winner}")]);
+}
+
+#[tokio::test]
+async fn where_nothing_could_be_kept_the_source_stays_armed() {
+    let running = Running::start(vec![capturing()], limits()).await;
+    running.arming.arm("tasks".into(), MINUTE, "ann");
+    for number in 0..CAPTURED_MAX {
+        running.arming.arm("tasks".into(), MINUTE, "ann");
+        assert_eq!(running.status(&handshake(&format!("s{number}"))).await, 200);
+    }
+    running.arming.arm("tasks".into(), MINUTE, "ann");
+    assert_eq!(running.status(&handshake("one-more")).await, 401);
+    assert!(running.refused("too_many_secrets") && running.is_armed());
+
+    running.store.close().await.unwrap();
+    let answer = running.exchange(&handshake("no-store")).await;
+    assert_eq!(status(&answer), 503);
+    assert!(answer.contains("retry-after"), "{answer}");
+    assert!(running.is_armed() && running.captured().len() == CAPTURED_MAX);
 }

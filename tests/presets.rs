@@ -16,6 +16,7 @@ use router::diag::Severity;
 use router::files::Files;
 use router::secret::{SecretRef, SecretValue, Vault};
 use router::simulate::stand_in;
+use router::verify::jwt::JwtAt;
 use router::verify::scheme::{Rejection, Scheme, Strength, TokenAt};
 use router::verify::sign::{Unsigned, sign};
 use router::verify::text::Selector;
@@ -104,6 +105,14 @@ fn proofs(scheme: &Scheme) -> (Vec<String>, bool) {
         Scheme::Signing(signing) => match &signing.signature.at {
             Selector::Header(name) => (vec![name.clone()], signing.tolerance.is_some()),
             _ => (Vec::new(), signing.tolerance.is_some()),
+        },
+        Scheme::Jwt(jwt) => match &jwt.at {
+            JwtAt::Header { name, .. } | JwtAt::Detached { name } => (
+                vec![name.clone()],
+                jwt.tolerance.is_some() || jwt.required.iter().any(|it| it == "exp"),
+            ),
+            JwtAt::Bearer => (vec!["authorization".to_owned()], jwt.tolerance.is_some()),
+            JwtAt::At(_) | JwtAt::Body => (Vec::new(), jwt.tolerance.is_some()),
         },
         Scheme::Token(token) => match &token.at {
             TokenAt::Header(name) => (vec![name.clone()], false),

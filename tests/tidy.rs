@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 /// Rooms from the bottom to the top. A room imports from its own row and from those before it.
 const LAYERS: &[&[&str]] = &[
     &["name", "world"],
-    &["diag", "files", "secret", "body", "envelope", "telemetry"],
+    &["arming", "diag", "files", "secret", "body", "envelope", "telemetry"],
     &["template", "syntax"],
     &["extract", "verify", "delivery"],
     &["config"],
@@ -25,7 +25,8 @@ const LAYERS: &[&[&str]] = &[
 
 /// Rooms that may import these and nothing else of the house.
 const ONLY: &[(&str, &[&str])] = &[
-    ("store", &["delivery", "body", "envelope", "name", "world", "telemetry"]),
+    ("store", &["delivery", "body", "envelope", "name", "secret", "world", "telemetry"]),
+    ("arming", &["name", "world"]),
     ("envelope", &["body", "name"]),
     ("body", &[]),
     ("telemetry", &["envelope", "name"]),

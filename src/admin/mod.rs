@@ -6,6 +6,7 @@ mod guard;
 mod problem;
 mod replay;
 mod shape;
+mod sources;
 mod store;
 mod transfer;
 
@@ -16,13 +17,14 @@ use std::time::Duration;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Extension, Router};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::arming::Arming;
 use crate::config::{Live, Role};
 use crate::store::{Readiness, Store};
 use crate::telemetry::{Backlog, CONTENT_TYPE, Metrics};
@@ -43,6 +45,8 @@ pub struct Admin {
     pub store: Arc<dyn Store>,
     pub live: watch::Receiver<Arc<Live>>,
     pub metrics: Arc<Metrics>,
+    /// Which sources may take a secret out of a handshake.
+    pub arming: Arc<Arming>,
     /// Why the workers cannot work, while they cannot.
     pub trouble: watch::Receiver<Option<String>>,
 }
@@ -95,6 +99,10 @@ fn app(admin: Admin, loopback: bool) -> Router {
         .route("/api/v1/events/{event_id}", get(events::show))
         .route("/api/v1/events/{event_id}/replay", post(replay::replay))
         .route("/api/v1/causes", get(events::causes))
+        .route("/api/v1/sources", get(sources::list))
+        .route("/api/v1/sources/{name}/arm", post(sources::arm))
+        .route("/api/v1/sources/{name}/disarm", post(sources::disarm))
+        .route("/api/v1/sources/{name}/secrets/{id}", delete(sources::drop_secret))
         .route("/api/v1/store/files", get(store::list))
         .route("/api/v1/store/files/{name}", get(store::read))
         .route("/api/v1/store/export", get(transfer::export))
@@ -159,7 +167,7 @@ async fn authenticate(
 }
 
 async fn index() -> &'static str {
-    "router\n\n/healthz\n/readyz\n/metrics\n/api/v1/events\n/api/v1/events/{eventId}\n/api/v1/causes\nPOST /api/v1/events/{eventId}/replay\n/api/v1/store/export\nPOST /api/v1/store/import\n/api/v1/store/files\n/api/v1/store/files/{name}\n"
+    "router\n\n/healthz\n/readyz\n/metrics\n/api/v1/events\n/api/v1/events/{eventId}\n/api/v1/causes\nPOST /api/v1/events/{eventId}/replay\n/api/v1/sources\nPOST /api/v1/sources/{name}/arm\nPOST /api/v1/sources/{name}/disarm\nDELETE /api/v1/sources/{name}/secrets/{id}\n/api/v1/store/export\nPOST /api/v1/store/import\n/api/v1/store/files\n/api/v1/store/files/{name}\n"
 }
 
 async fn alive() -> Response {

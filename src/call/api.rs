@@ -86,6 +86,13 @@ impl ApiClient {
         self.ask(request, &url).await
     }
 
+    pub async fn delete(&self, path: &str) -> Result<(u16, Json), ApiError> {
+        let url = self.url(path);
+        // A browser's form can send none with this type: the router asks for it before every change.
+        let request = self.client.delete(url.clone()).header(CONTENT_TYPE, "application/json");
+        self.ask(request, &url).await
+    }
+
     /// Like [`Self::get`], with the answer as it comes: JSON lines are no JSON.
     pub async fn get_lines(
         &self,

@@ -4,6 +4,7 @@
 pub mod api;
 pub mod egress;
 pub mod http;
+pub mod keys;
 
 use std::sync::Arc;
 

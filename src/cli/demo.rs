@@ -20,6 +20,7 @@ use crate::files::Location;
 use crate::simulate::downstream::Downstream;
 use crate::simulate::provider::{Notification, Provider};
 use crate::store::Store;
+use crate::verify::Keys;
 use crate::world::World;
 use crate::world::clock::timeout;
 use cast::Webhook;
@@ -114,8 +115,8 @@ async fn send(running: &Running, webhooks: &[Webhook], world: &World) -> anyhow:
             };
             let provider = Provider {
                 scheme: &source.verify.scheme,
+                keys: Keys::of(&live.resolved.vault),
                 body: source.body.as_ref(),
-                vault: &live.resolved.vault,
                 public_url: url.clone(),
                 to: url,
                 clock,

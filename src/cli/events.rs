@@ -170,12 +170,16 @@ pub(super) fn connect(url: Option<String>) -> anyhow::Result<Option<Api>> {
 pub(super) struct Api(pub(super) ApiClient);
 
 impl Api {
-    async fn get(&self, path: &str, query: &[(String, String)]) -> anyhow::Result<Json> {
+    pub(super) async fn get(&self, path: &str, query: &[(String, String)]) -> anyhow::Result<Json> {
         accepted(self.0.get(path, query).await)
     }
 
-    async fn post(&self, path: &str, body: &Json) -> anyhow::Result<Json> {
+    pub(super) async fn post(&self, path: &str, body: &Json) -> anyhow::Result<Json> {
         accepted(self.0.post(path, body).await)
+    }
+
+    pub(super) async fn delete(&self, path: &str) -> anyhow::Result<Json> {
+        accepted(self.0.delete(path).await)
     }
 
     /// Events that `filter` chooses, page after page, at most `limit`; and whether there are more.
@@ -403,17 +407,21 @@ fn replay_lines(result: &Json) -> String {
 }
 
 fn path(id: &str) -> String {
+    format!("/api/v1/events/{}", path_part(id))
+}
+
+/// One part of a path.
+pub(super) fn path_part(id: &str) -> String {
     // A part of dots alone would be taken as a way up.
-    let part = match id {
+    match id {
         "." => "%2E".to_owned(),
         ".." => "%2E%2E".to_owned(),
         id => utf8_percent_encode(id, PATH_PART).to_string(),
-    };
-    format!("/api/v1/events/{part}")
+    }
 }
 
 /// A value on one line, safe for a terminal; `-` where there is none.
-fn text(value: &Json) -> String {
+pub(super) fn text(value: &Json) -> String {
     match value {
         Json::Null => "-".to_owned(),
         Json::String(text) if text.is_empty() => "-".to_owned(),
@@ -423,7 +431,7 @@ fn text(value: &Json) -> String {
 }
 
 /// A time to the millisecond, which is what a person compares.
-fn moment(value: &Json) -> String {
+pub(super) fn moment(value: &Json) -> String {
     match value.as_str().and_then(|at| at.parse::<jiff::Timestamp>().ok()) {
         Some(at) => format!("{at:.3}"),
         None => text(value),

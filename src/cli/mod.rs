@@ -15,6 +15,7 @@ pub mod sample;
 pub mod schema;
 pub mod send;
 pub mod serve;
+pub mod sources;
 pub mod try_route;
 
 use std::io::{IsTerminal, Write};
@@ -69,6 +70,8 @@ pub enum Command {
     Try(try_route::Args),
     /// Look at the events of a running router and replay them
     Events(events::Args),
+    /// List sources, and take the secrets that their providers' handshakes bring
+    Sources(sources::Args),
     /// Look through the data folder, and repair what is damaged
     Doctor(doctor::Args),
     /// Copy the store, of a running router too; a second time only what is new
@@ -117,6 +120,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Send(args) => send::run(args, global).await,
         Command::Try(args) => try_route::run(args, global).await,
         Command::Events(args) => events::run(args, global).await,
+        Command::Sources(args) => sources::run(args, global).await,
         Command::Doctor(args) => doctor::run(args, global).await,
         Command::Backup(args) => backup::run(args, global).await,
         Command::Restore(args) => restore::run(args, global).await,

@@ -12,9 +12,11 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::admin::{self, Admin};
+use crate::arming::Arming;
 use crate::call::Caller;
 use crate::call::egress::Fence;
 use crate::call::http::HttpTransport;
+use crate::call::keys::KeyFetcher;
 use crate::config::{Live, RouteSet, Server, Source};
 use crate::engine::{Deps, Ended, Engine};
 use crate::ingress::{self, Ingress};
@@ -24,6 +26,7 @@ use crate::store::{Retention, SourceRetention, Store};
 use crate::telemetry::Metrics;
 use crate::world::World;
 use crate::world::disk::FolderDisk;
+use crate::world::transport::Transport;
 
 /// The index stands beside the journal.
 pub(super) const INDEX_FOLDER: &str = "sled";
@@ -50,10 +53,10 @@ impl Running {
             Fence::new(live.set.server.egress_allow.clone()),
             Arc::clone(&world.clock),
         )?;
-        let caller = Arc::new(Caller::new(Arc::new(transport)));
+        let transport: Arc<dyn Transport> = Arc::new(transport);
         let store = open(&live.set, &world).await?;
         // From here on a failure closes the store, so that the next start need not take this one for a crash.
-        match Self::start_on(Arc::clone(&store), caller, live, world).await {
+        match Self::start_on(Arc::clone(&store), transport, live, world).await {
             Ok(running) => Ok(running),
             Err(error) => {
                 store.close().await.context("cannot close the store")?;
@@ -64,7 +67,7 @@ impl Running {
 
     async fn start_on(
         store: Arc<JournalStore>,
-        caller: Arc<Caller>,
+        transport: Arc<dyn Transport>,
         live: Live,
         world: World,
     ) -> anyhow::Result<Self> {
@@ -80,13 +83,14 @@ impl Running {
         let (stop_admin, admin_stops) = watch::channel(false);
         let (trouble, troubled) = watch::channel(None);
         let metrics = Arc::new(Metrics::new());
+        let arming = Arc::new(Arming::new(Arc::clone(&world.clock)));
         let any_store: Arc<dyn Store> = Arc::<JournalStore>::clone(&store);
 
         let engine = Engine::start(Deps {
             world: world.clone(),
             store: Arc::clone(&any_store),
             live: watched.clone(),
-            caller,
+            caller: Arc::new(Caller::new(Arc::clone(&transport))),
             metrics: Arc::clone(&metrics),
         });
         let admin = Admin {
@@ -95,10 +99,18 @@ impl Running {
             live: watched.clone(),
             metrics: Arc::clone(&metrics),
             trouble: troubled,
+            arming: Arc::clone(&arming),
         };
         let admin_task = tokio::spawn(admin::serve(private, admin, admin_stops));
-        let ingress =
-            Ingress { world, store: any_store, live: watched, metrics: Arc::clone(&metrics) };
+        let (clock, counted) = (Arc::clone(&world.clock), Arc::clone(&metrics));
+        let ingress = Ingress {
+            world,
+            store: any_store,
+            live: watched,
+            metrics: Arc::clone(&metrics),
+            arming,
+            keys: Arc::new(KeyFetcher::new(transport, clock, counted)),
+        };
         let ingress_task = tokio::spawn(ingress::serve(public, ingress, ingress_stops));
         Ok(Self {
             ingress: ingress_at,

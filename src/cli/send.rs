@@ -13,8 +13,10 @@ use super::sample::{self, SampleArgs};
 use super::{Global, check, err, out};
 use crate::config::resolve::{Process, resolve};
 use crate::secret::{SecretValue, Vault};
-use crate::simulate::provider::{Notification, Provider, Signed};
+use crate::simulate::provider::{Notification, Provider, SendError, Signed};
+use crate::verify::Keys;
 use crate::verify::scheme::Scheme;
+use crate::verify::sign::SignError;
 use crate::world::World;
 
 #[derive(clap::Args, Debug)]
@@ -33,7 +35,7 @@ pub struct Args {
     /// Signs with the secret at this place of a list, from 0
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub secret: usize,
-    /// Signs with this private key (PKCS#8 in PEM), where the provider signs with one; the source has its public key
+    /// Signs with this private key (PKCS#8 in PEM), where the provider signs with one and the source has its public key; or with the secret in this file, where the source captured it
     #[arg(long, value_name = "FILE")]
     pub key: Option<PathBuf>,
 }
@@ -49,7 +51,7 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let sample = sample::compose(&args.sample, &loaded.files.root, route, source, &world)?;
     // Secrets of other routes are not needed here; one of this route that is missing is named by the signing.
     let (resolved, _unset) = resolve(&set, &Process);
-    let vault = sender(resolved.vault, &source.verify.scheme, args.key.as_deref())?;
+    let sender = sender(resolved.vault, &source.verify.scheme, args.key.as_deref())?;
     let to = match args.to {
         Some(to) => to,
         None => Url::parse(&format!("http://{}{}", reachable(set.server.listen), sample.target))
@@ -63,13 +65,26 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     };
     let provider = Provider {
         scheme: &source.verify.scheme,
+        keys: Keys {
+            private: sender.private.as_ref(),
+            captured: &sender.captured,
+            ..Keys::of(&sender.vault)
+        },
         body: source.body.as_ref(),
-        vault: &vault,
         public_url,
         to,
         clock: Arc::clone(&world.clock),
     };
-    let mut signed = provider.sign(&sample.notification, args.secret)?;
+    let mut signed = match provider.sign(&sample.notification, args.secret) {
+        Err(SendError::Sign(SignError::NoSuchSecret(_)))
+            if source.verify.scheme.uses_captured() =>
+        {
+            anyhow::bail!(
+                "the router gives nobody what a handshake brought, so nothing is signed with it here: give the one that you sent to be captured by `--key FILE`, or put a secret of your own beside it, `secret: [ {{ captured: true }}, {{ env: NAME }} ]`"
+            )
+        }
+        signed => signed?,
+    };
     if args.bad_signature {
         spoil(&provider, &sample.notification, args.secret, &mut signed)?;
     }
@@ -103,27 +118,35 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(u8::from(!as_meant)))
 }
 
-/// What the sender has: where it signs with a private key, that one in the place of the public key.
-fn sender(mut vault: Vault, scheme: &Scheme, key: Option<&Path>) -> anyhow::Result<Vault> {
-    let public = scheme.public_keys();
-    match key {
-        None => anyhow::ensure!(
-            public.is_empty(),
-            "the provider signs with a private key that only it has: make a pair of your own (`openssl genpkey -algorithm ed25519 -out test.pem`, for ECDSA and RSA accordingly), give the source its public key (`openssl pkey -in test.pem -pubout`), and sign with `--key test.pem`"
-        ),
-        Some(path) => {
-            anyhow::ensure!(
-                !public.is_empty(),
-                "the source has no public key, so nothing is signed with --key: leave it out"
-            );
-            let text = std::fs::read_to_string(path)
-                .with_context(|| format!("the key {} cannot be read", path.display()))?;
-            for (reference, _) in public {
-                vault.insert(reference.clone(), SecretValue::new(text.as_str()));
-            }
-        }
+/// What the sender has beside the configuration's secrets.
+struct Sender {
+    /// With the private key in the place of the public one.
+    vault: Vault,
+    private: Option<SecretValue>,
+    captured: Vec<SecretValue>,
+}
+
+fn sender(mut vault: Vault, scheme: &Scheme, key: Option<&Path>) -> anyhow::Result<Sender> {
+    let (public, fetched) = (scheme.public_keys(), scheme.fetched_key());
+    let Some(path) = key else {
+        anyhow::ensure!(
+            public.is_empty() && fetched.is_none(),
+            "the provider signs with a private key that only it has: make a pair of your own (`openssl genpkey -algorithm ed25519 -out test.pem`, for ECDSA and RSA accordingly), give the source its public key (`openssl pkey -in test.pem -pubout`; in the place of fetched keys as `key: {{ file: … }}`), and sign with `--key test.pem`"
+        );
+        return Ok(Sender { vault, private: None, captured: Vec::new() });
+    };
+    anyhow::ensure!(
+        !public.is_empty() || fetched.is_some() || scheme.uses_captured(),
+        "the source has no public key and captures no secret, so nothing is signed with --key: leave it out"
+    );
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("the key {} cannot be read", path.display()))?;
+    let value = SecretValue::new(text.trim());
+    for (reference, _) in public {
+        vault.insert(reference.clone(), value.clone());
     }
-    Ok(vault)
+    let captured = if scheme.uses_captured() { vec![value.clone()] } else { Vec::new() };
+    Ok(Sender { vault, private: Some(value), captured })
 }
 
 /// A listener on all addresses is reached on this machine.

@@ -22,7 +22,7 @@ use crate::name::{DeliveryId, Uid};
 use crate::render::context::event_context;
 use crate::render::key::{derived_key, explicit_key};
 use crate::render::{self, Shown};
-use crate::secret::SecretRef;
+use crate::secret::{SecretRef, SecretValue};
 use crate::simulate::provider::Provider;
 use crate::simulate::stand_in;
 use crate::store::NewEvent;
@@ -102,10 +102,12 @@ fn dry_runs(
     let base = Url::parse("http://source.invalid").context("a plain URL")?;
     let url = base.join(&sample.target).context("the source's path makes no URL")?;
     let (signs, verifies) = stand_in::vaults(&source.verify.scheme, &resolved.vault);
+    let captured = [SecretValue::new(STAND_IN)];
+    let (private, fetched) = stand_in::fetched(&source.verify.scheme);
     let provider = Provider {
         scheme: &source.verify.scheme,
+        keys: Keys { captured: &captured, private: private.as_ref(), ..Keys::of(&signs) },
         body: source.body.as_ref(),
-        vault: &signs,
         public_url: url.clone(),
         to: url,
         clock: Arc::clone(&world.clock),
@@ -126,10 +128,11 @@ fn dry_runs(
         received_at: world.clock.now(),
     };
     let public_url = Some(&provider.public_url);
+    let keys = Keys { captured: &captured, fetched: &fetched, ..Keys::of(&verifies) };
     let verified = verify(
         &source.verify.scheme,
         received,
-        Keys::of(&verifies),
+        keys,
         About { public_url, body: source.body.as_ref() },
         world.clock.now(),
     );

@@ -194,6 +194,11 @@ impl Source {
         self.methods.iter().chain(others)
     }
 
+    /// One of its handshakes brings a secret.
+    pub fn captures(&self) -> bool {
+        self.handshakes.iter().any(|handshake| handshake.capture.is_some())
+    }
+
     pub fn takes(&self, method: &Method) -> bool {
         self.all_methods().any(|taken| taken == method)
     }

@@ -22,6 +22,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
 
+use crate::arming::Arming;
+use crate::call::keys::KeyFetcher;
 use crate::config::Live;
 use crate::store::Store;
 use crate::telemetry::Metrics;
@@ -49,6 +51,10 @@ pub struct Ingress {
     pub store: Arc<dyn Store>,
     pub live: watch::Receiver<Arc<Live>>,
     pub metrics: Arc<Metrics>,
+    /// Which sources may take a secret out of a handshake.
+    pub arming: Arc<Arming>,
+    /// The keys of providers that have to be fetched.
+    pub keys: Arc<KeyFetcher>,
 }
 
 /// Serves until `shutdown` is true, then finishes what is in flight within [`SHUTDOWN_GRACE`].

@@ -21,11 +21,14 @@ use super::paths::Table;
 use crate::config::{Limits, Live, Source};
 use crate::envelope::Envelope;
 use crate::name::{RouteName, SourceName, Uid};
+use crate::store::captured::{CAPTURED_MAX, Capture, CapturedSecret};
 use crate::store::{Acceptance, StoreError};
 use crate::telemetry::log;
-use crate::verify::handshake::{self, Asked};
+use crate::verify::fetched::Fetched;
+use crate::verify::handshake::{self, Asked, Handshake};
 use crate::verify::scheme::Rejection;
-use crate::verify::{About, Keys, Received, verify};
+use crate::verify::text::Selector;
+use crate::verify::{About, Keys, Received, verify, wants};
 use crate::world::clock::Clock;
 
 type Answer = Response<Full<Bytes>>;
@@ -187,20 +190,42 @@ impl Front {
             body: body.bytes.clone(),
             received_at: now,
         };
-        let keys = Keys::of(&table.live.resolved.vault);
+        let captured = match source.captures() {
+            true => self.deps.store.captured(&source.name, &received.path),
+            false => Vec::new(),
+        };
+        let vault = &table.live.resolved.vault;
+        let keys = Keys { captured: &captured, ..Keys::of(vault) };
         let scheme = &source.verify.scheme;
         let about = About { public_url: public_url.as_ref(), body: source.body.as_ref() };
         let unproved = |rejection| unproved(source, rejection);
+        let wants = wants(scheme, &received, keys, about, now);
+        let fetched = match wants.is_empty() {
+            true => Fetched::default(),
+            false => self.deps.keys.get(&wants).await,
+        };
+        let keys = Keys { fetched: &fetched, ..keys };
         let asked = Asked { received: &received, scheme, keys, about, now };
         if let Some(handshake) = handshake::find(&source.handshakes, asked) {
+            if let Some(at) = &handshake.capture {
+                return self.capture(source, handshake, at, asked).await;
+            }
             let answer = handshake.answer(asked);
+            let confirm = handshake.confirm.as_ref().map(|confirm| confirm.place(asked));
             if handshake.verify {
                 verify(scheme, received, keys, about, now).map_err(unproved)?;
             }
-            return answer.map(Outcome::Challenge).map_err(|why| {
-                Refusal::new(StatusCode::BAD_REQUEST, "malformed_handshake")
-                    .because(format!("{why:?}"))
-            });
+            if let Some(place) = confirm {
+                let url = place.ok_or_else(|| {
+                    let why = "the URL to confirm by is not the provider's";
+                    Refusal::new(StatusCode::BAD_REQUEST, "malformed_handshake")
+                        .because(why.to_owned())
+                })?;
+                self.deps.keys.confirm(&url).await.map_err(|why| {
+                    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "not_confirmed").because(why)
+                })?;
+            }
+            return answer.map(Outcome::Challenge).map_err(malformed_handshake);
         }
         if !source.methods.contains(&received.method) {
             return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"));
@@ -250,6 +275,57 @@ impl Front {
         Ok(Outcome::Event)
     }
 
+    /// A handshake that brings a secret. It is durable before the answer leaves, for the provider sends it only once.
+    async fn capture(
+        &self,
+        source: &Source,
+        handshake: &Handshake,
+        at: &Selector,
+        asked: Asked<'_>,
+    ) -> Result<Outcome, Refusal> {
+        let not_armed = || {
+            let why = "a secret came that nobody waits for; `router sources arm` does";
+            Refusal::new(StatusCode::UNAUTHORIZED, "not_armed").because(why.to_owned())
+        };
+        let arming = &self.deps.arming;
+        // A stranger learns nothing but this, whatever he sends.
+        if arming.left(&source.name).is_none() {
+            return Err(not_armed());
+        }
+        let value = Handshake::secret(asked, at).map_err(malformed_handshake)?;
+        let answer = handshake.answer(asked).map_err(malformed_handshake)?;
+        let received = asked.received;
+        let taken = arming.take(&source.name).ok_or_else(not_armed)?;
+        let secret = CapturedSecret {
+            id: Uid(self.deps.world.random.uuid_v7(received.received_at)),
+            source: source.name.clone(),
+            path: received.path.clone(),
+            value,
+            captured_at: received.received_at,
+            armed_by: taken.by().to_owned(),
+        };
+        let fingerprint = secret.fingerprint();
+        // A sender that goes away meanwhile leaves the source disarmed: whether its secret is kept, a list says.
+        match self.deps.store.capture(secret).await {
+            Ok(Capture::Kept(id)) => {
+                self.deps.metrics.secret_captured(&source.name);
+                log::secret_captured(&source.name, id, &fingerprint, taken.by());
+                Ok(Outcome::Challenge(answer))
+            }
+            Ok(Capture::TooMany) => {
+                arming.put_back(&taken);
+                let detail = format!(
+                    "the source has {CAPTURED_MAX} captured secrets already; drop some with `router sources drop`"
+                );
+                Err(Refusal::new(StatusCode::UNAUTHORIZED, "too_many_secrets").because(detail))
+            }
+            Err(error) => {
+                arming.put_back(&taken);
+                Err(not_stored(error))
+            }
+        }
+    }
+
     /// The table of the configuration that runs now. Two requests that see a new one first may both compile it.
     fn table(&self) -> Arc<Table> {
         let live = self.deps.live.borrow().clone();
@@ -291,7 +367,15 @@ fn allow(source: &Source, answer: &mut Answer) {
     }
 }
 
+fn malformed_handshake(why: handshake::Unanswerable) -> Refusal {
+    Refusal::new(StatusCode::BAD_REQUEST, "malformed_handshake").because(format!("{why:?}"))
+}
+
 fn unproved(source: &Source, rejection: Rejection) -> Refusal {
+    if rejection == Rejection::KeyUnavailable {
+        // Nothing is known against the sender: let it come again.
+        return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, rejection.as_str());
+    }
     Refusal::new(source.respond.unverified, rejection.as_str())
 }
 

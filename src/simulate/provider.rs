@@ -10,7 +10,6 @@ use url::Url;
 
 use crate::body::BodyRule;
 use crate::call::api::{self, ApiError};
-use crate::secret::Vault;
 use crate::verify::Keys;
 use crate::verify::scheme::Scheme;
 use crate::verify::sign::{SignError, Unsigned, sign};
@@ -41,9 +40,9 @@ pub struct Signed {
 /// What signs for one source.
 pub struct Provider<'a> {
     pub scheme: &'a Scheme,
+    pub keys: Keys<'a>,
     /// How the source reads bodies.
     pub body: Option<&'a BodyRule>,
-    pub vault: &'a Vault,
     /// The source's URL as the provider knows it: what schemes that sign the URL sign.
     pub public_url: Url,
     /// Where it POSTs.
@@ -76,7 +75,7 @@ impl Provider<'_> {
             id: notification.id.clone(),
             body_rule: self.body.cloned(),
         };
-        let proof = sign(self.scheme, Keys::of(self.vault), &unsigned, self.clock.now(), which)?;
+        let proof = sign(self.scheme, self.keys, &unsigned, self.clock.now(), which)?;
         let mut headers = notification.headers.clone();
         for (name, value) in proof.headers {
             let name = HeaderName::from_bytes(name.as_bytes())

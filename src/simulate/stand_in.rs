@@ -2,6 +2,7 @@
 //! everybody's hands and prove nothing.
 
 use crate::secret::{SecretValue, Vault};
+use crate::verify::fetched::{Fetched, KeySet};
 use crate::verify::scheme::{PublicKey, Scheme};
 
 pub struct KeyPair {
@@ -37,4 +38,12 @@ pub fn vaults(scheme: &Scheme, vault: &Vault) -> (Vault, Vault) {
         verifies.insert(reference.clone(), SecretValue::new(pair.public));
     }
     (signs, verifies)
+}
+
+/// What signs where the router would fetch the sender's keys, and what it would fetch.
+pub fn fetched(scheme: &Scheme) -> (Option<SecretValue>, Fetched) {
+    let Some(kind) = scheme.fetched_key() else { return (None, Fetched::default()) };
+    let pair = key_pair(kind);
+    let fetched = KeySet::of_public_key(kind, pair.public).map(Fetched::everywhere);
+    (Some(SecretValue::new(pair.private)), fetched.unwrap_or_default())
 }

@@ -13,7 +13,8 @@ use super::page::{Contents, Origin};
 use super::state::frozen::Frozen;
 use super::state::rows::{AuditRow, DeliveryRow, EventRow, KeptConflict, Repeats, Shelf, Shelves};
 
-const FORMAT_VERSION: u16 = 1;
+/// A checkpoint of another version is passed over: the journal is read instead.
+const FORMAT_VERSION: u16 = 2;
 
 /// Where the journal stood: all facts before `end` of `segment` are in the checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +51,7 @@ pub(crate) struct Manifest {
     types: Vec<Arc<str>>,
     revisions: Vec<StoredPosition>,
     cells: Vec<StoredPosition>,
+    secrets: Vec<StoredPosition>,
     retired: u64,
     epoch: u64,
     newest: i128,
@@ -79,6 +81,7 @@ impl Manifest {
             types: frozen.types.clone(),
             revisions: frozen.revisions.iter().map(place).collect(),
             cells: frozen.cells.iter().map(place).collect(),
+            secrets: frozen.secrets.iter().map(place).collect(),
             retired: frozen.retired,
             epoch: frozen.epoch,
             newest: frozen.newest.as_nanosecond(),
@@ -107,6 +110,7 @@ impl Manifest {
             types: self.types.clone(),
             revisions: self.revisions.iter().map(position).collect(),
             cells: self.cells.iter().map(position).collect(),
+            secrets: self.secrets.iter().map(position).collect(),
             retired: self.retired,
             epoch: self.epoch,
             next: self.mark.next,

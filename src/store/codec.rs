@@ -1,6 +1,7 @@
 //! Facts as bytes. The shapes here are the format on disk: they change only together with [`VERSION`] of their kind,
 //! whatever the types of the program become. JSON stands as text, for its numbers are kept to the digit.
 
+mod captured;
 mod carried;
 mod delivery;
 #[cfg(test)]
@@ -12,6 +13,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 
+use self::captured::{StoredCaptured, StoredDropped};
 use self::carried::{StoredAudited, StoredRemembered, StoredSnapshot};
 use self::delivery::{StoredEntry, StoredStep};
 use super::Change;
@@ -51,6 +53,8 @@ mod kind {
     pub(super) const REMEMBERED: u8 = 14;
     pub(super) const AUDITED: u8 = 15;
     pub(super) const LOST: u8 = 16;
+    pub(super) const SECRET_CAPTURED: u8 = 17;
+    pub(super) const SECRET_DROPPED: u8 = 18;
 }
 
 /// Why bytes are no fact.
@@ -91,6 +95,8 @@ pub(crate) fn encode(fact: &Fact, out: &mut Vec<u8>) {
         Fact::Snapshot(snapshot) => write(&StoredSnapshot::of(snapshot), out),
         Fact::Remembered(remembered) => write(&StoredRemembered::of(remembered), out),
         Fact::Audited(audited) => write(&StoredAudited::of(audited), out),
+        Fact::SecretCaptured(secret) => write(&StoredCaptured::of(secret), out),
+        Fact::SecretDropped(dropped) => write(&StoredDropped::of(dropped), out),
         Fact::Retired { segment } => write(segment, out),
         Fact::Opened { epoch } => write(epoch, out),
         Fact::Closed => {}
@@ -111,7 +117,7 @@ pub(crate) const FACT_HEADER_BYTES: usize = 6;
 /// Whether facts that this program can read may begin like this.
 pub(crate) fn may_begin(bytes: &[u8]) -> bool {
     let [kind, version, a, b, c, d, rest @ ..] = bytes else { return false };
-    (kind::ACCEPTED..=kind::LOST).contains(kind)
+    (kind::ACCEPTED..=kind::SECRET_DROPPED).contains(kind)
         && (VERSION..=TERMS_VERSION).contains(version)
         && u32::from_le_bytes([*a, *b, *c, *d]) as usize <= rest.len()
 }
@@ -193,6 +199,8 @@ fn kind_of(fact: &Fact) -> u8 {
         Fact::Snapshot(_) => kind::SNAPSHOT,
         Fact::Remembered(_) => kind::REMEMBERED,
         Fact::Audited(_) => kind::AUDITED,
+        Fact::SecretCaptured(_) => kind::SECRET_CAPTURED,
+        Fact::SecretDropped(_) => kind::SECRET_DROPPED,
         Fact::Retired { .. } => kind::RETIRED,
         Fact::Opened { .. } => kind::OPENED,
         Fact::Closed => kind::CLOSED,
@@ -283,6 +291,10 @@ fn decode(kind: u8, version: u8, body: &[u8]) -> Result<Fact, DecodeError> {
                 .map_err(|error| DecodeError::Broken { kind, why: error.to_string() })?;
             Fact::Lost { facts, bytes: body.len() as u32 }
         }
+        kind::SECRET_CAPTURED => {
+            Fact::SecretCaptured(Arc::new(read.read_as(StoredCaptured::back)?))
+        }
+        kind::SECRET_DROPPED => Fact::SecretDropped(read.read_as(StoredDropped::back)?),
         // A kind that this program does not know may change what all others mean.
         _ => return Err(DecodeError::Newer { kind, version }),
     })

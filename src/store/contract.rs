@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use uuid::Uuid;
 
+use super::captured::{CAPTURED_MAX, Capture, CapturedSecret, DroppedSecret};
 use super::fact::{Audited, Remembered, RememberedKey};
 use super::fixtures::*;
 use super::hashing::Hashing;
@@ -886,4 +887,104 @@ async fn what_outlived_expired_events_elsewhere_is_known_after_an_import() {
         }
     };
     over_a_restart(import, check).await;
+}
+
+impl Rig {
+    async fn capture(&self, secret: CapturedSecret) -> Capture {
+        self.store.capture(secret).await.unwrap()
+    }
+
+    async fn drop_secret(&self, source: &str, number: u128) -> bool {
+        let dropped = DroppedSecret { id: uid(number), at: start(), actor: "ann".to_owned() };
+        self.store.drop_secret(source.into(), dropped).await.unwrap()
+    }
+
+    fn captured(&self, source: &str, path: &[(&str, &str)]) -> Vec<String> {
+        let path: Vec<(String, String)> =
+            path.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let values = self.store.captured(&source.into(), &path);
+        values.iter().map(|value| value.expose().to_owned()).collect()
+    }
+}
+
+const TEAM_A: &[(&str, &str)] = &[("team", "a")];
+const TEAM_B: &[(&str, &str)] = &[("team", "b")];
+
+#[tokio::test]
+async fn a_captured_secret_is_of_its_source_and_path_until_it_is_dropped() {
+    on_each(async |rig| {
+        assert!(rig.captured("tasks", TEAM_A).is_empty());
+        // The older one comes later to the store.
+        for (number, path, value) in
+            [(2, TEAM_A, "second"), (1, TEAM_A, "first"), (3, TEAM_B, "third"), (4, &[], "fourth")]
+        {
+            let kept = rig.capture(captured(number, "tasks", path, value)).await;
+            assert_eq!(kept, Capture::Kept(uid(number)));
+        }
+        assert_eq!(rig.captured("tasks", TEAM_A), ["second", "first"]);
+        assert_eq!(rig.captured("tasks", TEAM_B), ["third"]);
+        assert_eq!(rig.captured("tasks", &[]), ["fourth"]);
+        assert!(rig.captured("others", TEAM_A).is_empty());
+        let listed = rig.store.secrets().await.unwrap();
+        let ids: Vec<Uid> = listed.iter().map(|secret| secret.id).collect();
+        assert_eq!(ids, [4, 3, 2, 1].map(uid));
+        assert_eq!(*listed[3], captured(1, "tasks", TEAM_A, "first"));
+
+        assert!(!rig.drop_secret("others", 2).await && !rig.drop_secret("tasks", 7).await);
+        assert!(rig.drop_secret("tasks", 2).await && !rig.drop_secret("tasks", 2).await);
+        assert_eq!(rig.captured("tasks", TEAM_A), ["first"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_same_secret_is_kept_once_and_no_source_has_too_many() {
+    on_each(async |rig| {
+        for number in 0..CAPTURED_MAX as u128 {
+            rig.capture(captured(number, "tasks", TEAM_A, &format!("s{number}"))).await;
+        }
+        let one_more = |path| captured(1000, "tasks", path, "s7");
+        assert_eq!(rig.capture(one_more(TEAM_A)).await, Capture::Kept(uid(7)));
+        assert_eq!(rig.capture(one_more(TEAM_B)).await, Capture::TooMany);
+        let of_another = captured(1001, "others", TEAM_A, "s7");
+        assert_eq!(rig.capture(of_another).await, Capture::Kept(uid(1001)));
+        rig.drop_secret("tasks", 3).await;
+        assert_eq!(rig.capture(one_more(TEAM_B)).await, Capture::Kept(uid(1000)));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn captured_secrets_are_there_after_a_restart_and_dropped_ones_are_not() {
+    over_a_restart(
+        async |rig| {
+            for (number, value) in [(1, "first"), (2, "second"), (3, "third")] {
+                rig.capture(captured(number, "tasks", TEAM_A, value)).await;
+                // Segments come and go between them.
+                for event_number in 0..20 {
+                    let number = number * 100 + event_number;
+                    rig.accept(event(number, &format!("e{number}"), "{}", &[])).await;
+                }
+            }
+            assert!(rig.drop_secret("tasks", 2).await);
+        },
+        async |rig| {
+            assert_eq!(rig.captured("tasks", TEAM_A), ["third", "first"]);
+            let listed = rig.store.secrets().await.unwrap();
+            assert_eq!(*listed[1], captured(1, "tasks", TEAM_A, "first"));
+            assert!(rig.drop_secret("tasks", 1).await);
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_closed_store_captures_nothing() {
+    on_each(async |rig| {
+        rig.store.close().await.unwrap();
+        let refused = rig.store.capture(captured(1, "tasks", TEAM_A, "first")).await;
+        assert!(matches!(refused, Err(StoreError::Refusing(_))), "{refused:?}");
+        assert!(rig.captured("tasks", TEAM_A).is_empty());
+    })
+    .await;
 }

@@ -7,6 +7,7 @@ pub(crate) mod retention;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::captured::{CAPTURED_MAX, Capture, CapturedSecret, DroppedSecret};
 use super::fact::{Accepted, Changed, EventFact, Fact, Planned, ReadFacts, Routed, RoutedDelivery};
 use super::state::rows::EventKey;
 use super::state::{State, merge};
@@ -16,7 +17,7 @@ use super::{
 };
 use crate::delivery::state::{DeliveryState, Entry, Status};
 use crate::envelope::{Envelope, Identity};
-use crate::name::{DeliveryId, RevisionHash, Uid};
+use crate::name::{DeliveryId, RevisionHash, SourceName, Uid};
 use jiff::Timestamp;
 
 /// Bodies kept per event for a person; further conflicts are counted.
@@ -458,5 +459,29 @@ pub(crate) fn revision(state: &State, hash: RevisionHash, text: Arc<str>) -> Dec
     match state.revision(&hash) {
         Some(_) => Decision::of(Vec::new(), ()),
         None => Decision::of(vec![Fact::Revision { hash, text }], ()),
+    }
+}
+
+/// A secret that a handshake brought.
+pub(crate) fn capture(state: &State, secret: CapturedSecret) -> Decision<Capture> {
+    match state.secrets.known(&secret) {
+        (Some(id), _) => Decision::of(Vec::new(), Capture::Kept(id)),
+        (None, count) if count >= CAPTURED_MAX => Decision::of(Vec::new(), Capture::TooMany),
+        (None, _) => {
+            let id = secret.id;
+            Decision::of(vec![Fact::SecretCaptured(Arc::new(secret))], Capture::Kept(id))
+        }
+    }
+}
+
+/// An operator takes a secret of a source away. Answers whether there was one.
+pub(crate) fn drop_secret(
+    state: &State,
+    source: &SourceName,
+    dropped: DroppedSecret,
+) -> Decision<bool> {
+    match state.secrets.has_id(source, dropped.id) {
+        true => Decision::of(vec![Fact::SecretDropped(dropped)], true),
+        false => Decision::of(Vec::new(), false),
     }
 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::{Map, Value as Json};
 
+use super::captured::{CapturedSecret, DroppedSecret};
 use super::{Change, NewDelivery, StoreError};
 use crate::delivery::state::{DeliveryState, Entry};
 use crate::envelope::{Envelope, Identity};
@@ -35,6 +36,10 @@ pub(crate) enum Fact {
     Remembered(Box<Remembered>),
     /// What an operator did to an event that expired.
     Audited(Box<Audited>),
+    /// A handshake brought a secret. Carried forward it says the same again.
+    SecretCaptured(Arc<CapturedSecret>),
+    /// An operator took a secret away.
+    SecretDropped(DroppedSecret),
     /// A segment went for good.
     Retired { segment: u64 },
     /// A writer began; `epoch` counts them.
@@ -192,6 +197,8 @@ impl Fact {
             | Fact::Cell { .. }
             | Fact::Remembered(_)
             | Fact::Audited(_)
+            | Fact::SecretCaptured(_)
+            | Fact::SecretDropped(_)
             | Fact::Retired { .. }
             | Fact::Opened { .. }
             | Fact::Closed
@@ -214,6 +221,8 @@ impl Fact {
             Fact::Conflict { received_at, .. } => Some(*received_at),
             Fact::Changed(changed) => Some(changed.change.entry.at),
             Fact::Routed(routed) => Some(routed.entry.at),
+            Fact::SecretCaptured(secret) => Some(secret.captured_at),
+            Fact::SecretDropped(dropped) => Some(dropped.at),
             // Of older things these tell again, which keep their own times.
             Fact::Snapshot(_) | Fact::Remembered(_) | Fact::Audited(_) => None,
             Fact::Duplicate { .. }

@@ -1,6 +1,7 @@
 //! Events and changes for the tests of the stores.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -10,6 +11,7 @@ use serde_json::{Map, json};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use super::captured::CapturedSecret;
 use super::index::{Group, Index, IndexError, MemoryIndex, PageId};
 use super::{Change, NewDelivery, NewEvent, OnConflict, Operation};
 use crate::body::BodyKind;
@@ -20,6 +22,7 @@ use crate::delivery::state::{
 };
 use crate::envelope::{Envelope, Identity};
 use crate::name::{DeliveryId, Uid};
+use crate::secret::SecretValue;
 use crate::world::World;
 use crate::world::clock::ManualClock;
 use crate::world::random::SeededRandom;
@@ -236,4 +239,22 @@ pub(crate) fn replay(state: &DeliveryState) -> Operation {
     change.transition.due_at = Some(start());
     change.transition.revision = Some("r2".into());
     Operation { delivery: state.id.clone(), version: state.version, change }
+}
+
+/// A secret that a handshake brought; `number` is its id and, in seconds, when it came.
+pub(crate) fn captured(
+    number: u128,
+    source: &str,
+    path: &[(&str, &str)],
+    value: &str,
+) -> CapturedSecret {
+    let path = path.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    CapturedSecret {
+        id: Uid(Uuid::from_u128(number)),
+        source: source.into(),
+        path: path.collect(),
+        value: SecretValue::new(value),
+        captured_at: start() + Duration::from_secs(number as u64),
+        armed_by: "ann".to_owned(),
+    }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 
+use super::captured::{Capture, CapturedSecret, DroppedSecret};
 use super::decide::{self, Decision};
 use super::export;
 use super::fact::{Fact, Position, ReadFacts, envelope_at};
@@ -21,6 +22,7 @@ use super::{
 };
 use crate::delivery::state::Entry;
 use crate::name::{DeliveryId, RevisionHash, SourceName, Uid};
+use crate::secret::SecretValue;
 use crate::world::World;
 
 /// See [`super::Store`].
@@ -271,6 +273,26 @@ impl Store for MemoryStore {
             }
         }
         ready(Ok(so_far))
+    }
+
+    fn capture(&self, secret: CapturedSecret) -> BoxFuture<'_, Result<Capture, StoreError>> {
+        ready(self.change(|state, _| Ok(decide::capture(state, secret))))
+    }
+
+    fn drop_secret(
+        &self,
+        source: SourceName,
+        dropped: DroppedSecret,
+    ) -> BoxFuture<'_, Result<bool, StoreError>> {
+        ready(self.change(|state, _| Ok(decide::drop_secret(state, &source, dropped))))
+    }
+
+    fn captured(&self, source: &SourceName, path: &[(String, String)]) -> Vec<SecretValue> {
+        self.lock().state.secrets.values(source, path)
+    }
+
+    fn secrets(&self) -> BoxFuture<'_, Result<Vec<Arc<CapturedSecret>>, StoreError>> {
+        ready(Ok(self.lock().state.secrets.all()))
     }
 
     fn close(&self) -> BoxFuture<'_, Result<(), StoreError>> {

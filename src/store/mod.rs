@@ -4,6 +4,7 @@
 //! [`journal`]; `contract` is the one test-suite that both pass.
 
 mod book;
+pub mod captured;
 mod checkpoint;
 mod codec;
 #[cfg(test)]
@@ -38,6 +39,8 @@ use serde_json::{Map, Value as Json};
 use crate::delivery::state::{DeliveryState, Entry, Status, StepStatus, Transition};
 use crate::envelope::{Envelope, Identity, OnConflict};
 use crate::name::{DeliveryId, EventId, RevisionHash, RouteName, SourceName, Uid};
+use crate::secret::SecretValue;
+use captured::{Capture, CapturedSecret, DroppedSecret};
 use portable::{ExportCursor, ExportPage, ImportStopped, Imported, Record};
 
 /// Unfinished deliveries that a store holds at most, unless it is told otherwise (`limits.backlog`).
@@ -464,6 +467,19 @@ pub trait Store: Send + Sync + 'static {
     /// Takes in what another store exported; each record is all there or not at all, and what is taken is durable on
     /// return. An event that is known by its uid or by an identity is left as it is here.
     fn import(&self, records: Vec<Record>) -> BoxFuture<'_, Result<Imported, ImportStopped>>;
+
+    /// Keeps a secret that a handshake brought, for good; it is durable on return, and [`Store::captured`] has it.
+    fn capture(&self, secret: CapturedSecret) -> BoxFuture<'_, Result<Capture, StoreError>>;
+    /// Takes a secret of a source away. Answers whether there was one with this id.
+    fn drop_secret(
+        &self,
+        source: SourceName,
+        dropped: DroppedSecret,
+    ) -> BoxFuture<'_, Result<bool, StoreError>>;
+    /// What was captured for a source and these parts of its path, newest first. From memory: it waits for nothing.
+    fn captured(&self, source: &SourceName, path: &[(String, String)]) -> Vec<SecretValue>;
+    /// All captured secrets, by source, newest first.
+    fn secrets(&self) -> BoxFuture<'_, Result<Vec<Arc<CapturedSecret>>, StoreError>>;
 
     /// The files that a backup takes, as they are durable now.
     fn files(&self) -> BoxFuture<'_, Result<files::StoreFiles, StoreError>> {

@@ -173,6 +173,8 @@ impl Derivation {
             | Fact::Revision { .. }
             | Fact::Cell { .. }
             | Fact::Audited(_)
+            | Fact::SecretCaptured(_)
+            | Fact::SecretDropped(_)
             | Fact::Retired { .. }
             | Fact::Opened { .. }
             | Fact::Closed

@@ -26,6 +26,7 @@ use self::rows::{
     seconds, segment_of,
 };
 use self::words::Words;
+use super::captured::CapturedSecrets;
 use super::fact::{Accepted, Changed, Fact, Planned, Position, ReadFacts, Routed, envelope_at};
 use super::hashing::Hashing;
 use super::keys::Keys;
@@ -135,6 +136,8 @@ pub(crate) struct State {
     names: Words,
     types: Words,
     cells: BTreeMap<String, Cell>,
+    /// Shared with those who verify.
+    pub(crate) secrets: Arc<CapturedSecrets>,
     /// Of other journals, whose hashes came here by an import.
     foreign: Vec<Hashing>,
     /// This segment and all before it are gone for good.
@@ -186,6 +189,7 @@ impl State {
             names: Words::default(),
             types: Words::default(),
             cells: BTreeMap::new(),
+            secrets: Arc::default(),
             foreign: Vec::new(),
             retired: 0,
             forgotten: Vec::new(),
@@ -242,6 +246,8 @@ impl State {
             Fact::Snapshot(snapshot) => self.apply_snapshot(snapshot, at, number, now)?,
             Fact::Remembered(remembered) => self.apply_remembered(remembered, at)?,
             Fact::Audited(audited) => self.apply_audited(audited, at)?,
+            Fact::SecretCaptured(secret) => self.secrets.put(secret, at),
+            Fact::SecretDropped(dropped) => self.secrets.drop_one(dropped.id),
             Fact::Retired { segment } => {
                 self.retired = self.retired.max(*segment);
                 self.drop_shelves(*segment);

@@ -8,7 +8,7 @@ use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
 use crate::envelope::Envelope;
-use crate::name::{CorrelationId, EventId, RouteName, SourceName};
+use crate::name::{CorrelationId, EventId, RouteName, SourceName, Uid};
 
 /// Longer values are cut here.
 const FIELD_CHARS_MAX: usize = 256;
@@ -87,6 +87,39 @@ pub fn duplicate(envelope: &Envelope) {
 /// A provider's challenge was answered.
 pub fn handshake(source: &SourceName) {
     tracing::info!(source = &*field(source.as_str()), result = "handshake", "challenge answered");
+}
+
+/// Keys of a provider could not be had; requests that need them are answered 503.
+pub fn keys_not_fetched(place: &str, why: &str) {
+    tracing::warn!(
+        result = "keys_not_fetched",
+        place = &*field(place),
+        reason = &*field(why),
+        "a provider's keys could not be fetched"
+    );
+}
+
+/// A handshake brought a secret, which is kept. Its fingerprint is no secret.
+pub fn secret_captured(source: &SourceName, id: Uid, fingerprint: &str, armed_by: &str) {
+    tracing::info!(
+        source = &*field(source.as_str()),
+        result = "secret_captured",
+        secretId = %id,
+        fingerprint,
+        armedBy = &*field(armed_by),
+        "secret captured; the source is disarmed"
+    );
+}
+
+/// An operator acted on a source.
+pub fn source_operated(source: &SourceName, actor: &str, action: &str, detail: &str) {
+    tracing::info!(
+        source = &*field(source.as_str()),
+        actor = &*field(actor),
+        action = &*field(action),
+        detail = &*field(detail),
+        "operator action"
+    );
 }
 
 fn received(envelope: &Envelope, route: &str, status: &'static str, result: &'static str) {

@@ -29,6 +29,8 @@ pub struct Metrics {
     received: Family<Source, Counter>,
     duplicates: Family<Source, Counter>,
     handshakes: Family<Source, Counter>,
+    captured: Family<Source, Counter>,
+    keys_fetched: Family<Fetch, Counter>,
     conflicts: Family<Source, Counter>,
     empty_batches: Family<Source, Counter>,
     accepted: Family<Source, Counter>,
@@ -51,6 +53,11 @@ pub struct Metrics {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Source {
     source: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Fetch {
+    result: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -136,6 +143,8 @@ impl Metrics {
             received: Family::default(),
             duplicates: Family::default(),
             handshakes: Family::default(),
+            captured: Family::default(),
+            keys_fetched: Family::default(),
             conflicts: Family::default(),
             empty_batches: Family::default(),
             accepted: Family::default(),
@@ -167,10 +176,14 @@ impl Metrics {
         add("events_accepted", "New events made durable", &self.accepted);
         add("events_duplicate", "Events that were known already", &self.duplicates);
         add("handshakes", "Challenges of providers that were answered", &self.handshakes);
+        let captured = "Secrets that were taken out of a handshake and kept";
+        add("secrets_captured", captured, &self.captured);
         add("events_conflict", "Known event ids that came with another body", &self.conflicts);
         let empty = "Requests in which `event.split` found no event: answered 2xx, nothing stored";
         add("requests_empty_batches", empty, &self.empty_batches);
         let rejected = "Requests refused before anything was stored; source is empty where the path is unknown";
+        let fetched = "Fetches of providers' keys and certificates";
+        registry.register("key_fetches", fetched, self.keys_fetched.clone());
         registry.register("requests_rejected", rejected, self.rejected.clone());
         let succeeded = "Deliveries that succeeded";
         registry.register("deliveries_succeeded", succeeded, self.succeeded.clone());
@@ -215,6 +228,15 @@ impl Metrics {
 
     pub fn handshake(&self, source: &SourceName) {
         self.handshakes.get_or_create(&Source::of(source)).inc();
+    }
+
+    pub fn secret_captured(&self, source: &SourceName) {
+        self.captured.get_or_create(&Source::of(source)).inc();
+    }
+
+    pub fn keys_fetched(&self, succeeded: bool) {
+        let result = if succeeded { "succeeded" } else { "failed" };
+        self.keys_fetched.get_or_create(&Fetch { result }).inc();
     }
 
     pub fn conflict(&self, source: &SourceName) {

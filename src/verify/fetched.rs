@@ -10,8 +10,8 @@ use url::{Host, Url};
 use x509_cert::der::asn1::UintRef;
 use x509_cert::der::{Encode, Header, Tag};
 
-use super::algorithm::JwtAlgorithm;
-use super::scheme::BASE64_URL;
+use super::algorithm::{self, JwtAlgorithm};
+use super::scheme::{BASE64_URL, PublicKey};
 use base64::Engine;
 
 /// Where keys are fetched.
@@ -76,6 +76,17 @@ impl KeySet {
             true => Err("the JWK set has no RSA, P-256 or Ed25519 key for signatures".to_owned()),
             false => Ok(Self::Keys(keys)),
         }
+    }
+
+    /// One key without a name, from its PEM.
+    pub fn of_public_key(kind: PublicKey, pem: &str) -> Result<Self, &'static str> {
+        let key = algorithm::public_key(kind, &algorithm::pem(pem)?)?;
+        let key = match kind {
+            PublicKey::Ed25519 => PublicKeyBytes::Ed25519(key),
+            PublicKey::EcdsaP256Sha256 => PublicKeyBytes::P256(key),
+            PublicKey::RsaSha256 | PublicKey::RsaSha1 => PublicKeyBytes::Rsa(key),
+        };
+        Ok(Self::Keys(vec![Jwk { id: None, algorithm: None, key }]))
     }
 
     /// Reads certificates in PEM.
@@ -144,6 +155,15 @@ fn rsa(modulus: &[u8], exponent: &[u8]) -> Option<Vec<u8>> {
 }
 
 impl PublicKeyBytes {
+    pub(super) fn of_kind(&self, kind: PublicKey) -> Option<&[u8]> {
+        match (self, kind) {
+            (Self::Rsa(bytes), PublicKey::RsaSha256 | PublicKey::RsaSha1)
+            | (Self::P256(bytes), PublicKey::EcdsaP256Sha256)
+            | (Self::Ed25519(bytes), PublicKey::Ed25519) => Some(bytes),
+            _ => None,
+        }
+    }
+
     /// The bytes, where the key is one of this algorithm.
     pub(super) fn of(&self, algorithm: JwtAlgorithm) -> Option<&[u8]> {
         match (self, algorithm) {

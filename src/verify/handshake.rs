@@ -5,16 +5,22 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use jiff::Timestamp;
+use regex::Regex;
 use serde_json::{Map, Value as Json};
+use url::Url;
 
 use super::Received;
 use super::condition::{Conditions, Expected};
-use super::request::{About, Keys, Request};
+use super::fetched::is_safe;
+use super::request::{About, Found, Keys, Request};
 use super::scheme::{Algorithm, Scheme, Signing};
 use super::text::{Filter, Lack, Layout, Part, Selector, Text};
+use crate::secret::SecretValue;
 
 /// Longest text that an answer takes up.
 const ECHO_BYTES_MAX: usize = 4096;
+/// Longest secret that is captured.
+const CAPTURED_BYTES_MAX: usize = 1024;
 
 /// One kind of challenge, compiled.
 #[derive(Clone, Debug)]
@@ -23,6 +29,10 @@ pub struct Handshake {
     pub when: Conditions,
     /// The sender proves itself first.
     pub verify: bool,
+    /// Where the secret stands that it brings.
+    pub capture: Option<Selector>,
+    /// The URL that is asked for before the answer leaves, and with it the provider confirmed.
+    pub confirm: Option<Confirm>,
     pub status: StatusCode,
     pub headers: Vec<(HeaderName, Text)>,
     pub body: Option<Body>,
@@ -58,6 +68,28 @@ pub enum Unanswerable {
     Piece,
     /// No secret of the scheme can be read.
     Secret,
+    /// What it brings is no secret: missing, there twice, longer than 1 KiB, or more than visible ASCII.
+    Captured,
+}
+
+/// Where the challenge names a URL, and which ones are the provider's.
+#[derive(Clone, Debug)]
+pub struct Confirm {
+    pub url: Selector,
+    /// The whole host and the whole path.
+    pub host: Regex,
+    pub path: Option<Regex>,
+}
+
+impl Confirm {
+    /// The URL, if it is one of the provider's.
+    pub fn place(&self, asked: Asked<'_>) -> Option<Url> {
+        let Found::Once(text) = asked.request().find(&self.url) else { return None };
+        let url = Url::parse(std::str::from_utf8(&text).ok()?).ok()?;
+        let pinned = self.host.is_match(url.host_str()?)
+            && self.path.as_ref().is_none_or(|path| path.is_match(url.path()));
+        (pinned && is_safe(&url)).then_some(url)
+    }
 }
 
 /// What a challenge is looked at with: as for a verification.
@@ -83,6 +115,19 @@ pub fn find<'h>(handshakes: &'h [Handshake], asked: Asked<'_>) -> Option<&'h Han
 }
 
 impl Handshake {
+    /// The secret that stands at `at`.
+    pub fn secret(asked: Asked<'_>, at: &Selector) -> Result<SecretValue, Unanswerable> {
+        let Found::Once(bytes) = asked.request().find(at) else {
+            return Err(Unanswerable::Captured);
+        };
+        let fits = (1..=CAPTURED_BYTES_MAX).contains(&bytes.len())
+            && bytes.iter().all(u8::is_ascii_graphic);
+        match std::str::from_utf8(&bytes) {
+            Ok(text) if fits => Ok(SecretValue::new(text)),
+            _ => Err(Unanswerable::Captured),
+        }
+    }
+
     /// A place whose HMAC the answer gives though nothing bounds what stands there: with `verify: false` the answer would
     /// sign for strangers.
     pub fn signs_anything(&self) -> Option<String> {

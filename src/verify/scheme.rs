@@ -18,7 +18,6 @@ use super::text::{Selector, Text};
 use crate::secret::{SecretRef, SecretValue};
 
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "there are few, made at load and never moved")]
 pub enum Scheme {
     Signing(Signing),
     Token(Token),
@@ -113,6 +112,7 @@ impl Secrets {
         match (values.is_empty(), self.references(request).next()) {
             (false, _) => Ok(values),
             (true, Some(_)) => Err(Rejection::UnusableSecret),
+            (true, None) if self.captured => Err(Rejection::NoSecretCaptured),
             (true, None) => Err(Rejection::NoSecret),
         }
     }
@@ -289,6 +289,21 @@ impl Scheme {
                 secrets.path_part().into_iter().collect()
             }
             Scheme::Jwt(_) | Scheme::Require(_) | Scheme::None { .. } => Vec::new(),
+        }
+    }
+
+    /// Some part of it verifies by what handshakes brought.
+    pub fn uses_captured(&self) -> bool {
+        match self {
+            Scheme::Signing(Signing { secrets, .. }) | Scheme::Token(Token { secrets, .. }) => {
+                secrets.captured
+            }
+            Scheme::AnyOf(schemes) | Scheme::AllOf(schemes) => {
+                schemes.iter().any(Scheme::uses_captured)
+            }
+            Scheme::ForEach { scheme, .. } => scheme.uses_captured(),
+            Scheme::Jwt(Jwt { keys: JwtKeys::Secrets { secrets, .. }, .. }) => secrets.captured,
+            Scheme::Jwt(_) | Scheme::Require(_) | Scheme::None { .. } => false,
         }
     }
 
@@ -481,6 +496,8 @@ pub enum Rejection {
     BadCertificate,
     /// The keys could not be fetched: nothing is known of the sender.
     KeyUnavailable,
+    /// No handshake brought a secret for this source and path.
+    NoSecretCaptured,
     /// What the scheme requires of a request is not there.
     MissingValue,
     /// What the scheme requires of a request is not so.
@@ -526,6 +543,7 @@ impl Rejection {
             Rejection::ForeignCertificate => "foreign_certificate",
             Rejection::BadCertificate => "bad_certificate",
             Rejection::KeyUnavailable => "key_unavailable",
+            Rejection::NoSecretCaptured => "no_secret_captured",
             Rejection::MissingValue => "missing_value",
             Rejection::WrongValue => "wrong_value",
         }

@@ -276,6 +276,35 @@ fn secrets_rotate_and_wrong_ones_do_not_verify() {
 }
 
 #[test]
+fn what_handshakes_brought_verifies_where_the_scheme_says_so() {
+    for vector in vectors() {
+        let check = |secrets: Secrets, captured: &[&str], expected: Verdict| {
+            let hmac = Signing { secrets, ..scheme(&vector.provider, &[]) };
+            let captured: Vec<SecretValue> =
+                captured.iter().map(|text| SecretValue::new(*text)).collect();
+            let vault = vault(&[&vector.secret]);
+            let keys = Keys { captured: &captured, ..Keys::of(&vault) };
+            let scheme = Scheme::Signing(hmac);
+            let verdict = verify(&scheme, received(&vector), keys, About::default(), at(&vector));
+            assert_eq!(verdict.map(drop), expected, "{} {captured:?}", vector.provider);
+        };
+        let right = vector.secret.as_str();
+        let other = "whsec_b3RoZXJvdGhlcm90aGVy";
+        let captured = || Secrets { captured: true, ..Secrets::default() };
+        check(captured(), &[right], Ok(()));
+        check(captured(), &[other, right], Ok(()));
+        check(captured(), &[other], Err(Rejection::WrongSignature));
+        check(captured(), &[], Err(Rejection::NoSecretCaptured));
+        let both = |named: &str| Secrets { always: vec![secret(named)], ..captured() };
+        check(both(right), &[], Ok(()));
+        check(both(right), &[other], Ok(()));
+        check(both("unset"), &[right], Ok(()));
+        check(both("unset"), &[], Err(Rejection::UnusableSecret));
+        check(Secrets::from(vec![secret("unset")]), &[right], Err(Rejection::UnusableSecret));
+    }
+}
+
+#[test]
 fn times_too_far_away_are_refused_on_either_side() {
     for vector in vectors() {
         let hmac = scheme(&vector.provider, &[&vector.secret]);

@@ -8,7 +8,7 @@ use super::text::Use;
 use crate::diag::Diagnostic;
 use crate::diag::code::Code;
 use crate::syntax::{Node, Text};
-use crate::verify::handshake::{Body, Handshake, Tree};
+use crate::verify::handshake::{Body, Confirm, Handshake, Tree};
 use crate::verify::scheme::{Algorithm, Scheme, Signing};
 use crate::verify::text::{Filter, Part};
 
@@ -21,6 +21,36 @@ impl Checker {
         // All of them are looked at, and each problem is reported.
         let compiled: Vec<_> = many(node).iter().map(|node| self.handshake(node, scheme)).collect();
         compiled.into_iter().collect()
+    }
+
+    /// What a handshake brings must be what the scheme verifies by, and the other way round. `source` is the source, `asked` its
+    /// handshakes.
+    pub(super) fn captures(
+        &mut self,
+        source: &Node,
+        asked: Option<&Node>,
+        scheme: &Scheme,
+        handshakes: &[Handshake],
+    ) {
+        let brings = handshakes.iter().any(|handshake| handshake.capture.is_some());
+        if brings && !scheme.uses_captured() {
+            let place = many(asked).iter().find_map(|handshake| handshake.get("capture_secret"));
+            self.error(
+                Code::InvalidValue,
+                place.unwrap_or(source).span,
+                "this would take a secret that nothing verifies by",
+                "write `secret: { captured: true }` in `verify`, or in a list beside others",
+            );
+        }
+        if !brings && scheme.uses_captured() {
+            let verify = source.get("verify").unwrap_or(source);
+            self.error(
+                Code::InvalidValue,
+                verify.get("secret").unwrap_or(verify).span,
+                "no handshake of this source brings a secret, so `captured` would stand for none",
+                "add a `handshake` with `verify: false` and `capture_secret: { header: … }`",
+            );
+        }
     }
 
     fn handshake(&mut self, node: &Node, scheme: Option<&Scheme>) -> Option<Handshake> {
@@ -56,7 +86,41 @@ impl Checker {
             }),
         };
         let verify = node.get("verify").and_then(Node::as_bool).unwrap_or(true);
-        let handshake = Handshake { when: conditions, verify, status, headers, body };
+        let capture = match node.get("capture_secret") {
+            None => None,
+            Some(place) if verify => {
+                self.error(
+                    Code::InvalidValue,
+                    place.span,
+                    "a handshake that brings the secret cannot be verified by it",
+                    "write `verify: false` beside it; a secret is taken only while `router sources arm` waits for one",
+                );
+                return None;
+            }
+            Some(place) => Some(self.selector(place)?),
+        };
+        let confirm = match node.get("confirm") {
+            None => None,
+            Some(place) if !verify => {
+                self.error(
+                    Code::InvalidValue,
+                    place.span,
+                    "nothing is confirmed for a sender that did not prove itself",
+                    "remove `verify: false`",
+                );
+                return None;
+            }
+            Some(place) => Some(Confirm {
+                url: self.selector(place.get("get")?)?,
+                host: self.anchored_text(place.get("host")?)?,
+                path: match place.get("path") {
+                    Some(path) => Some(self.anchored_text(path)?),
+                    None => None,
+                },
+            }),
+        };
+        let when = conditions;
+        let handshake = Handshake { when, verify, capture, confirm, status, headers, body };
         if !verify && let Some(at) = handshake.signs_anything() {
             self.push(
                 Diagnostic::new(

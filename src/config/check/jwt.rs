@@ -30,6 +30,10 @@ impl Checker {
         let fetched = scheme.get("jwks").is_some();
         let list = node.get("algorithms").map_or(node.span, |list| list.span);
         if algorithms.is_empty() {
+            // One that is unknown is reported already.
+            if !many(node.get("algorithms")).is_empty() {
+                return None;
+            }
             self.error(
                 Code::InvalidValue,
                 list,

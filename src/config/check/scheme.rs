@@ -183,6 +183,8 @@ impl Checker {
                     );
                 }
                 secrets.by = by;
+            } else if secret.get("captured").is_some() {
+                secrets.captured = true;
             } else {
                 match self.secret_ref(secret) {
                     Some(secret) => secrets.always.push(secret),

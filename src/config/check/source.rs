@@ -217,7 +217,11 @@ impl Checker {
             }
         });
         let scheme = verification.as_ref().map(|it| &it.scheme);
-        let handshakes = self.handshakes(layered(node, preset, "handshake"), scheme);
+        let asked = layered(node, preset, "handshake");
+        let handshakes = self.handshakes(asked, scheme);
+        if let (Some(scheme), Some(handshakes)) = (scheme, &handshakes) {
+            self.captures(node, asked, scheme, handshakes);
+        }
         let public_url = match node.get("public_url") {
             Some(url) => self.url(url),
             None => None,

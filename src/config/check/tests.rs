@@ -248,8 +248,8 @@ fn not_built_yet() {
         ],
     );
     check_source(
-        "{ path: /r, verify: { jwt: x, secret: { env: S } }, event: { id: $.id } }",
-        &["R016 `jwt` is part of the language, but this version does not carry it out | jwt"],
+        "{ path: /r, verify: { mtls: x, secret: { env: S } }, event: { id: $.id } }",
+        &["R016 `mtls` is part of the language, but this version does not carry it out | mtls"],
     );
     check(
         &[(

@@ -1,7 +1,8 @@
 //! `handshake`: challenges and their answers.
 
 use super::source::RESPOND_HEADERS;
-use super::{Key, Mapping, Names, Shape, key, later, word};
+use super::verify::SELECTOR;
+use super::{Key, Mapping, Names, Shape, key, word};
 
 pub(super) const HANDSHAKE: Key = key(
     "handshake",
@@ -18,8 +19,16 @@ static CHALLENGE: Mapping = Mapping {
             .required(),
         key("verify", Shape::Bool, "The sender must prove itself first.").default("true"),
         key("respond", Shape::Mapping(&ANSWER), "The answer.").default("200, empty"),
-        later("confirm"),
-        later("capture_secret"),
+        key(
+            "capture_secret",
+            Shape::Mapping(&SELECTOR),
+            "Where the secret stands that this handshake brings: it is kept for `secret: { captured: true }`, while `router sources arm` waits for it. With `verify: false`.",
+        ),
+        key(
+            "confirm",
+            Shape::Mapping(&CONFIRM),
+            "A URL that is asked for, by a GET, before the answer leaves; the sender has proved itself.",
+        ),
     ],
     one_of: &[],
 };
@@ -64,6 +73,18 @@ static EXPECTED: Names = Names {
 static MATCH: Mapping = Mapping {
     name: "an expected value",
     keys: &[key("match", Shape::Text, "A regular expression for the whole value.").required()],
+    one_of: &[],
+};
+
+static CONFIRM: Mapping = Mapping {
+    name: "a confirmation",
+    keys: &[
+        key("get", Shape::Mapping(&SELECTOR), "The place in the challenge that holds the URL.")
+            .required(),
+        key("host", Shape::Text, "A regular expression for the whole host: no other is asked.")
+            .required(),
+        key("path", Shape::Text, "A regular expression for the whole path."),
+    ],
     one_of: &[],
 };
 

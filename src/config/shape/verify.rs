@@ -38,8 +38,13 @@ static SECRETS: Mapping = Mapping {
             Shape::Names(&TENANTS),
             "The secret, or a list of secrets, of each tenant that `by` may name.",
         ),
+        key(
+            "captured",
+            Shape::True,
+            "What handshakes with `capture_secret` brought for this source and these parts of its path; any of them verifies.",
+        ),
     ],
-    one_of: &["env", "file", "literal", "by"],
+    one_of: &["env", "file", "literal", "by", "captured"],
 };
 
 static TENANTS: Names =
@@ -81,7 +86,6 @@ macro_rules! scheme_keys {
         later("mtls"),
         later("handshake"),
         later("capture_secret"),
-        later("confirm"),
     ] };
 }
 
@@ -158,7 +162,7 @@ static TIMESTAMP: Mapping = Mapping {
     one_of: &["header", "query", "form", "json"],
 };
 
-static SELECTOR: Mapping = Mapping {
+pub(super) static SELECTOR: Mapping = Mapping {
     name: "a place in the request",
     keys: &[
         key("header", Shape::Text, "The header that holds it."),

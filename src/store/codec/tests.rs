@@ -8,11 +8,12 @@ use crate::body::form::FormSyntax;
 use crate::body::xml::XmlNames;
 use crate::body::{BodyKind, Document};
 use crate::delivery::state::{StepStatus, What};
+use crate::store::captured::DroppedSecret;
 use crate::store::fact::{
     Audited, CarriedConflict, CarriedDelivery, Remembered, RememberedKey, Snapshot,
 };
 use crate::store::fixtures::{
-    attempted, delivery, event, ignored, intended, operated, put_off, start, waits_for,
+    attempted, captured, delivery, event, ignored, intended, operated, put_off, start, waits_for,
 };
 
 /// One fact of each kind, with every field that it can have.
@@ -151,6 +152,27 @@ fn every_kind_comes_back_as_it_was() {
 fn the_bytes_of_version_1_are_what_they_were() {
     let digest = hex::encode(Sha256::digest(encoded(&samples())));
     assert_eq!(digest, "2e8b4191401b1075fe6076d915bf5a034610f963ddcb4e1451421da1ca73d151");
+}
+
+/// What a handshake brought, and its end.
+fn secrets() -> [Fact; 2] {
+    let secret = captured(9, "tasks", &[("team", "a")], "secret_9");
+    let dropped = DroppedSecret { id: secret.id, at: start(), actor: "ann".into() };
+    [Fact::SecretCaptured(Arc::new(secret)), Fact::SecretDropped(dropped)]
+}
+
+#[test]
+fn secrets_come_back_as_they_were_and_are_not_shown() {
+    let bytes = encoded(&secrets());
+    assert_eq!(bytes[..2], [kind::SECRET_CAPTURED, 1]);
+    assert_eq!(decode_all(&bytes), Ok(secrets().to_vec()));
+    assert!(may_begin(&bytes));
+    assert_eq!(
+        hex::encode(Sha256::digest(&bytes)),
+        "36c05d61c5e4a887402c32f0163b0f638d64734a3ad582432abe775d6ec5a835"
+    );
+    let shown = format!("{:?}", secrets());
+    assert!(shown.contains("tasks") && !shown.contains("secret_9"), "{shown}");
 }
 
 #[test]

@@ -192,7 +192,12 @@ pub(crate) fn carry(state: &State, moving: Vec<Moving>, also: Vec<Fact>) -> Deci
     let unchanged: Vec<Moving> = moving.into_iter().filter(unchanged).collect();
     let count = unchanged.len();
     let moved = unchanged.into_iter().flat_map(|moving| moving.facts);
-    Decision::of(also.into_iter().chain(moved).collect(), count)
+    // A secret that was dropped since it was read must not come back.
+    let also = also.into_iter().filter(|fact| match fact {
+        Fact::SecretCaptured(secret) => state.secrets.has(secret),
+        _ => true,
+    });
+    Decision::of(also.chain(moved).collect(), count)
 }
 
 /// The segment goes, if all that stands in it may go: `going` names the rows with what they were when that was decided, and

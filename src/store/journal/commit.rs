@@ -240,7 +240,7 @@ impl Shared {
             return;
         }
         match request {
-            Request::Accept { .. } | Request::Import { .. } => {
+            Request::Accept { .. } | Request::Import { .. } | Request::Capture { .. } => {
                 inbox.queues.ingest.push_back(request)
             }
             Request::Close { .. } => {
@@ -251,6 +251,7 @@ impl Shared {
             | Request::Operate { .. }
             | Request::Route { .. }
             | Request::Revision { .. }
+            | Request::DropSecret { .. }
             | Request::Carry { .. }
             | Request::Retire { .. } => inbox.queues.first.push_back(request),
         }

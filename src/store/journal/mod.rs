@@ -27,6 +27,7 @@ pub use recovery::OpenError;
 
 use self::commit::Shared;
 use self::writer::{Reply, Request};
+use super::captured::{Capture, CapturedSecret, CapturedSecrets, DroppedSecret};
 use super::export;
 use super::files::StoreFiles;
 use super::index::Index;
@@ -39,6 +40,7 @@ use super::{
 };
 use crate::delivery::state::Entry;
 use crate::name::{DeliveryId, RevisionHash, SourceName, Uid};
+use crate::secret::SecretValue;
 use crate::world::World;
 use crate::world::clock;
 use crate::world::disk::Disk;
@@ -97,6 +99,8 @@ pub struct JournalStore {
     world: World,
     ingest: Arc<Semaphore>,
     ingest_bytes_max: usize,
+    /// Those of the state: they are read without its lock.
+    secrets: Arc<CapturedSecrets>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -142,7 +146,8 @@ impl JournalStore {
         let ingest_bytes_max = options.ingest_bytes_max;
         let shared = Arc::new(Shared::open(disk, index, options, world.clone())?);
         let ingest = Arc::new(Semaphore::new(ingest_bytes_max));
-        Ok(Self { shared, world, ingest, ingest_bytes_max, threads: Vec::new() })
+        let secrets = shared.peek(|state| state.secrets.clone());
+        Ok(Self { shared, world, ingest, ingest_bytes_max, secrets, threads: Vec::new() })
     }
 
     /// Resolves with the reason once the store is dead: a write or a sync failed, and only a new start can tell what
@@ -399,6 +404,31 @@ impl Store for JournalStore {
 
     fn import(&self, records: Vec<Record>) -> BoxFuture<'_, Result<Imported, ImportStopped>> {
         Box::pin(self.take_records(records))
+    }
+
+    fn capture(&self, secret: CapturedSecret) -> BoxFuture<'_, Result<Capture, StoreError>> {
+        const SECRET_BYTES: usize = 4096;
+        let secret = Box::new(secret);
+        Box::pin(async move {
+            let permit = self.room(SECRET_BYTES, INGEST_WAIT).await?;
+            self.ask(|reply| Request::Capture { secret, permit, reply }).await
+        })
+    }
+
+    fn drop_secret(
+        &self,
+        source: SourceName,
+        dropped: DroppedSecret,
+    ) -> BoxFuture<'_, Result<bool, StoreError>> {
+        Box::pin(self.ask(|reply| Request::DropSecret { source, dropped, reply }))
+    }
+
+    fn captured(&self, source: &SourceName, path: &[(String, String)]) -> Vec<SecretValue> {
+        self.secrets.values(source, path)
+    }
+
+    fn secrets(&self) -> BoxFuture<'_, Result<Vec<Arc<CapturedSecret>>, StoreError>> {
+        Box::pin(self.shared.look(|state| state.secrets.all()))
     }
 
     fn files(&self) -> BoxFuture<'_, Result<StoreFiles, StoreError>> {

@@ -292,6 +292,7 @@ impl Sealed {
         // What was still needed of those that are gone was written again, after this checkpoint.
         frozen.revisions.retain(|at| there.contains(&at.segment));
         frozen.cells.retain(|at| there.contains(&at.segment));
+        frozen.secrets.retain(|at| there.contains(&at.segment));
         let known_by = |segment: u32| self.known_by(u64::from(segment), &manifest.segments);
         let mut state = State::thaw(self.hashing, frozen, known_by, &*self.segments, now)
             .map_err(|error| error.to_string())?

@@ -12,6 +12,7 @@ mod pages;
 mod resume;
 mod retention;
 mod rig;
+mod secrets;
 
 use std::collections::BTreeMap;
 use std::io;

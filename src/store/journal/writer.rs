@@ -9,7 +9,8 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::format::{self, HEADER_BYTES, Header, Salt};
 use super::segment::{self, Segments};
 use crate::delivery::state::Entry;
-use crate::name::{DeliveryId, RevisionHash, Uid};
+use crate::name::{DeliveryId, RevisionHash, SourceName, Uid};
+use crate::store::captured::{Capture, CapturedSecret, DroppedSecret};
 use crate::store::checkpoint::Mark;
 use crate::store::decide::import;
 use crate::store::decide::retention::{self, Moving};
@@ -60,6 +61,17 @@ pub(crate) enum Request {
         permit: OwnedSemaphorePermit,
         reply: Reply<Taken>,
     },
+    /// A secret of a handshake. It waits with the new events: where there is no room for them, there is none for it.
+    Capture {
+        secret: Box<CapturedSecret>,
+        permit: OwnedSemaphorePermit,
+        reply: Reply<Capture>,
+    },
+    DropSecret {
+        source: SourceName,
+        dropped: DroppedSecret,
+        reply: Reply<bool>,
+    },
     /// Events move to the newest segment, and facts are written again.
     Carry {
         moving: Vec<Moving>,
@@ -90,6 +102,8 @@ impl Request {
             Request::Route { reply, .. } => drop(reply.send(Err(error))),
             Request::Revision { reply, .. } => drop(reply.send(Err(error))),
             Request::Import { reply, .. } => drop(reply.send(Err(error))),
+            Request::Capture { reply, .. } => drop(reply.send(Err(error))),
+            Request::DropSecret { reply, .. } => drop(reply.send(Err(error))),
             Request::Carry { reply, .. } => drop(reply.send(Err(error))),
             Request::Retire { reply, .. } => drop(reply.send(Err(error))),
             Request::Close { reply } => drop(reply.send(Err(error))),
@@ -383,6 +397,12 @@ impl Writer {
             Request::Import { content, permit, reply } => {
                 let decision = import::import(state, &reader, content, self.backlog_max);
                 decided(salt, decision, reply, Some(permit))
+            }
+            Request::Capture { secret, permit, reply } => {
+                decided(salt, Ok(decide::capture(state, *secret)), reply, Some(permit))
+            }
+            Request::DropSecret { source, dropped, reply } => {
+                decided(salt, Ok(decide::drop_secret(state, &source, dropped)), reply, None)
             }
             Request::Carry { moving, also, reply } => {
                 decided(salt, Ok(retention::carry(state, moving, also)), reply, None)

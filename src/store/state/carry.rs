@@ -169,6 +169,7 @@ impl State {
         }
         self.revisions.retain(|_, revision| revision.at.segment > segment);
         self.cells.retain(|_, cell| cell.at.segment > segment);
+        self.secrets.drop_through(segment);
     }
 
     /// Frees, in one part of the identities, what segments had that are gone. Answers whether there are any.
@@ -223,7 +224,8 @@ impl State {
             version: cell.version,
             value: cell.value.clone(),
         });
-        revisions.chain(cells).collect()
+        let secrets = self.secrets.standing_in(segment.into()).into_iter();
+        revisions.chain(cells).chain(secrets.map(Fact::SecretCaptured)).collect()
     }
 
     /// The configuration that runs has this revision.

@@ -25,6 +25,8 @@ pub(crate) struct Frozen {
     pub(crate) revisions: Vec<Position>,
     /// Where the small states stand.
     pub(crate) cells: Vec<Position>,
+    /// Where the secrets of handshakes stand.
+    pub(crate) secrets: Vec<Position>,
     pub(crate) retired: u64,
     pub(crate) epoch: u64,
     /// Number of the next fact.
@@ -48,6 +50,7 @@ impl State {
             types: self.types.texts().to_vec(),
             revisions: self.revisions.values().map(|revision| revision.at).collect(),
             cells: self.cells.values().map(|cell| cell.at).collect(),
+            secrets: self.secrets.positions(),
             retired: self.retired,
             epoch: self.epoch,
             next: self.next,
@@ -104,6 +107,10 @@ impl State {
             state.note_foreign(name, value);
             let cell = Cell { version: *version, value: value.clone(), at };
             state.cells.insert(name.clone(), cell);
+        }
+        for at in frozen.secrets {
+            let Fact::SecretCaptured(secret) = &*facts.read(at)? else { return Ok(None) };
+            state.secrets.put(secret, at);
         }
         state.recount();
         state.read_live(facts, now)?;

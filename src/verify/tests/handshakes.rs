@@ -21,7 +21,8 @@ fn json(path: &str) -> Selector {
 fn asks(when: Vec<Condition>, body: Body) -> Handshake {
     let when = Conditions { method: None, all: when };
     let status = StatusCode::OK;
-    Handshake { when, verify: false, status, headers: Vec::new(), body: Some(body) }
+    let (headers, body) = (Vec::new(), Some(body));
+    Handshake { when, verify: false, capture: None, confirm: None, status, headers, body }
 }
 
 fn ask<'a>(received: &'a Received, scheme: &'a Scheme, vault: &'a Vault) -> Asked<'a> {
@@ -103,4 +104,38 @@ fn answers() {
     let without =
         asks(Vec::new(), Body::Json(tree)).answer(ask(&asked, &keyless, &vault(&["hush"])));
     assert_eq!(without, Err(Unanswerable::Secret));
+}
+
+#[test]
+fn a_secret_is_read_where_it_stands_and_only_a_secret() {
+    let check = |at: Selector, received: &Received, expected: Option<&str>| {
+        let scheme = Scheme::None { why: "a test".to_owned() };
+        let vault = Vault::default();
+        let secret = Handshake::secret(ask(received, &scheme, &vault), &at);
+        let secret = secret.map(|secret| secret.expose().to_owned());
+        assert_eq!(secret, expected.map(str::to_owned).ok_or(Unanswerable::Captured), "{at:?}");
+    };
+    let mut received = bare(
+        &[("x-hook-secret", "s"), ("x-spaced", "a b")],
+        &[("token", "q"), ("twice", "a"), ("twice", "b")],
+        r#"{"verification_token":"secret_x","none":null,"empty":""}"#,
+    );
+    received.headers.insert("x-umlaut", HeaderValue::from_bytes("\u{fc}".as_bytes()).unwrap());
+    for (name, length) in [("x-longest", 1024), ("x-longer", 1025)] {
+        received.headers.insert(name, HeaderValue::from_str(&"x".repeat(length)).unwrap());
+    }
+    check(header("x-hook-secret"), &received, Some("s"));
+    check(header("x-longest"), &received, Some(&"x".repeat(1024)));
+    for name in ["x-longer", "x-spaced", "x-umlaut", "x-absent"] {
+        check(header(name), &received, None);
+    }
+    check(json("$.verification_token"), &received, Some("secret_x"));
+    for path in ["$.none", "$.empty", "$.absent"] {
+        check(json(path), &received, None);
+    }
+    check(query("token"), &received, Some("q"));
+    check(query("twice"), &received, None);
+    let form = bare(&[], &[], "token=f&other=1");
+    check(Selector::Form("token".to_owned()), &form, Some("f"));
+    check(Selector::Form("absent".to_owned()), &form, None);
 }
