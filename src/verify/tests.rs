@@ -1,6 +1,7 @@
 //! What every scheme takes and refuses, on vectors that others made (`tests/vectors`).
 
 mod handshakes;
+mod jwts;
 mod public_keys;
 mod syntaxes;
 

@@ -44,7 +44,14 @@ impl Checker {
                 None => text(&setting.value, "about")?,
             };
             if let Some(default) = text(&setting.value, "default") {
-                self.config.insert(name.clone(), ConfigValue::Text(default.text.clone()));
+                let known = default.text.strip_prefix('{').and_then(|it| it.strip_suffix('}'));
+                // A setting that stood for itself would never end.
+                let known = known.filter(|name| !name.starts_with("config."));
+                let value = match known {
+                    Some(known) => ConfigValue::Name(known.to_owned()),
+                    None => ConfigValue::Text(default.text.clone()),
+                };
+                self.config.insert(name.clone(), value);
                 continue;
             }
             faulty = true;

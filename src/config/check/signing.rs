@@ -246,7 +246,7 @@ impl Checker {
     pub(super) fn with_config(&self, text: &str) -> String {
         self.config.iter().fold(text.to_owned(), |text, (name, value)| match value {
             ConfigValue::Text(value) => text.replace(&format!("{{config.{name}}}"), value),
-            ConfigValue::Secret(_) => text,
+            ConfigValue::Secret(_) | ConfigValue::Name(_) => text,
         })
     }
 

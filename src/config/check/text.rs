@@ -19,6 +19,8 @@ pub(super) type Config = BTreeMap<String, ConfigValue>;
 #[derive(Clone, Debug)]
 pub(super) enum ConfigValue {
     Text(String),
+    /// A default that is a name itself: `{url}`.
+    Name(String),
     Secret(SecretRef),
 }
 
@@ -194,6 +196,7 @@ impl Checker {
                 Some(("sig", name)) if signed && !name.is_empty() => Part::Sig(name.to_owned()),
                 Some(("config", name)) => match self.config.get(name) {
                     Some(ConfigValue::Text(text)) => Part::Literal(text.clone()),
+                    Some(ConfigValue::Name(name)) => self.plain(name, use_)?,
                     Some(ConfigValue::Secret(secret)) => Part::Config(secret.clone()),
                     None => return Err(Unknown::Config(name.to_owned())),
                 },
