@@ -5,7 +5,6 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value as Json, json};
 
 use super::*;
-use crate::simulate::stand_in;
 use crate::verify::algorithm::JwtAlgorithm;
 use crate::verify::fetched::{Fetched, KeySet, KeysAt, Want};
 use crate::verify::jwt::{Claim, ExpectedClaim, Jwt, JwtAt, JwtKeys};
@@ -30,6 +29,24 @@ const SET: &str = r#"{"keys":[
   {"kty":"RSA","e":"AQAB","n":"ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ"},
   {"kty":"oct","k":"AAAA"}, {"kty":"RSA"}, 7
 ]}"#;
+
+/// Private and public key, in PEM.
+fn pair(kind: PublicKey) -> (&'static str, &'static str) {
+    match kind {
+        PublicKey::Ed25519 => (
+            include_str!("../../simulate/stand_in/ed25519.pem"),
+            include_str!("../../simulate/stand_in/ed25519.pub.pem"),
+        ),
+        PublicKey::EcdsaP256Sha256 => (
+            include_str!("../../simulate/stand_in/p256.pem"),
+            include_str!("../../simulate/stand_in/p256.pub.pem"),
+        ),
+        PublicKey::RsaSha256 | PublicKey::RsaSha1 => (
+            include_str!("../../simulate/stand_in/rsa.pem"),
+            include_str!("../../simulate/stand_in/rsa.pub.pem"),
+        ),
+    }
+}
 
 const NOW: i64 = 1_300_819_000;
 
@@ -117,22 +134,21 @@ fn what_the_standard_signed_verifies() {
 #[test]
 fn the_sender_has_no_say_in_the_algorithm() {
     let nothing = Fetched::default();
-    let pair = stand_in::key_pair(PublicKey::RsaSha256);
-    let jwt = shared(&[JwtAlgorithm::Rs256], pair.public, SecretEncoding::Utf8);
+    let (_, public) = pair(PublicKey::RsaSha256);
+    let jwt = shared(&[JwtAlgorithm::Rs256], public, SecretEncoding::Utf8);
     // By HMAC with the public key as the secret.
     let part = |json: Json| URL_SAFE_NO_PAD.encode(json.to_string());
     let signed = format!("{}.{}", part(json!({ "alg": "HS256" })), part(json!({})));
-    let mac =
-        super::super::algorithm::mac(Hash::Sha256, pair.public.as_bytes(), &[signed.as_bytes()]);
+    let mac = super::super::algorithm::mac(Hash::Sha256, public.as_bytes(), &[signed.as_bytes()]);
     let confused = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(&mac));
-    assert_eq!(shown(&jwt, &[pair.public], &nothing, &confused), Err(Rejection::WrongAlgorithm));
+    assert_eq!(shown(&jwt, &[public], &nothing, &confused), Err(Rejection::WrongAlgorithm));
     let renamed = format!(
         "{}.{}.{}",
         part(json!({ "alg": "RS256" })),
         part(json!({})),
         URL_SAFE_NO_PAD.encode(&mac)
     );
-    assert_eq!(shown(&jwt, &[pair.public], &nothing, &renamed), Err(Rejection::WrongSignature));
+    assert_eq!(shown(&jwt, &[public], &nothing, &renamed), Err(Rejection::WrongSignature));
     for name in ["none", "None", "hs256", "HS512", ""] {
         let token = made(json!({ "alg": name }), json!({}));
         assert_eq!(
@@ -286,10 +302,7 @@ fn what_sign_makes_verifies_by_every_algorithm() {
     for algorithm in JwtAlgorithm::ALL {
         let (private, public) = match algorithm.public_key() {
             None => ("hush", "hush"),
-            Some(kind) => {
-                let pair = stand_in::key_pair(kind);
-                (pair.private, pair.public)
-            }
+            Some(kind) => pair(kind),
         };
         let reference = secret("key");
         let holding = |text: &str| {
