@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use serde::Serialize;
 use serde_json::{Map, Value as Json};
-use url::Url;
+use url::{Position, Url};
 
 use super::sample::{self, SampleArgs};
 use super::{Global, check, out};
@@ -101,9 +101,10 @@ fn dry_runs(
     // The envelope is made only of what proved itself, here too: so the sample is signed and verified.
     let base = Url::parse("http://source.invalid").context("a plain URL")?;
     let url = base.join(&sample.target).context("the source's path makes no URL")?;
-    let (signs, verifies) = stand_in::vaults(&source.verify.scheme, &resolved.vault);
+    let scheme = stand_in::scheme(&source.verify.scheme);
+    let (signs, verifies) = stand_in::vaults(&scheme, &resolved.vault);
     let provider = Provider {
-        scheme: &source.verify.scheme,
+        scheme: &scheme,
         body: source.body.as_ref(),
         vault: &signs,
         public_url: url.clone(),
@@ -118,19 +119,20 @@ fn dry_runs(
         .collect();
     let received = Received {
         method: signed.method,
-        target: sample.target,
+        target: signed.url[Position::BeforePath..].to_owned(),
         path: sample.path,
         query,
         headers: signed.headers,
         body: signed.body,
         received_at: world.clock.now(),
     };
-    let public_url = Some(&provider.public_url);
+    let mut public_url = provider.public_url.clone();
+    public_url.set_query(None);
     let verified = verify(
-        &source.verify.scheme,
+        &scheme,
         received,
         Keys::of(&verifies),
-        About { public_url, body: source.body.as_ref() },
+        About { public_url: Some(&public_url), body: source.body.as_ref() },
         world.clock.now(),
     );
     let verified = match verified {

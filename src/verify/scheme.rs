@@ -471,3 +471,43 @@ impl Rejection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_to_one_value() {
+        use JsonStep::{Index, Name};
+        let check = |path: &str, expected: &[JsonStep<'_>]| {
+            assert_eq!(json_place(path).as_deref(), Some(expected), "{path}");
+        };
+        check("$.a", &[Name("a")]);
+        check("$.a-1.b_2", &[Name("a-1"), Name("b_2")]);
+        check("$[0].data.code", &[Index(0), Name("data"), Name("code")]);
+        check("$.a[10][0]", &[Name("a"), Index(10), Index(0)]);
+        for path in [
+            "",
+            "$",
+            "a",
+            "a.b",
+            "$.",
+            "$a",
+            "$.a.",
+            "$..a",
+            "$.a[]",
+            "$.a[*]",
+            "$.a[-1]",
+            "$.a[+1]",
+            "$.a[01]",
+            "$.a[0",
+            "$.a[0]b",
+            "$.a[?@.b]",
+            "$['a']",
+            "$.a b",
+            "$[99999999999999999999]",
+        ] {
+            assert_eq!(json_place(path), None, "{path}");
+        }
+    }
+}

@@ -75,16 +75,16 @@ impl Checker {
                     rest = after;
                     continue;
                 }
-                Some(ConfigValue::Secret(_)) => format!(
-                    "`config.{name}` is a secret, and has its place in the text of the scheme"
-                ),
+                Some(ConfigValue::Secret(_)) => {
+                    format!("`config.{name}` is a secret, and the scheme itself needs the text")
+                }
                 None => format!("`config` has no `{name}`"),
             };
             self.error(
                 Code::InvalidValue,
                 node.span,
                 problem,
-                &format!("write the text itself: `config: {{ {name}: … }}`"),
+                format!("write the text itself: `config: {{ {name}: … }}`"),
             );
             return None;
         }
