@@ -453,8 +453,8 @@ fn vectors_verify_and_no_change_of_them_does() {
         let mut mutations = 0;
         let mut refused = |request: Received, what: &str| {
             let verdict = run(request, at(&vector));
-            let timely = [R::StaleTimestamp, R::FutureTimestamp, R::UnusableSecret, R::NoSecret];
-            let is_expected = verdict.is_err_and(|reason| !timely.contains(&reason));
+            let unfit = [R::StaleTimestamp, R::FutureTimestamp, R::UnusableSecret, R::NoSecret];
+            let is_expected = verdict.is_err_and(|reason| !unfit.contains(&reason));
             assert!(is_expected, "{name}, {what}: {verdict:?}");
             mutations += 1;
         };

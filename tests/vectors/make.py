@@ -1,6 +1,8 @@
 """Makes presets.json: requests of the providers, signed here from their descriptions and not from the presets.
 
 Needs `cryptography` for public keys. Run in this folder: python3 make.py > presets.json
+What providers published stands in published.json, what their own libraries signed (each `source` names which) in
+libraries.json; neither is made here.
 """
 
 import base64
