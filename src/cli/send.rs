@@ -57,11 +57,26 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
         None => Url::parse(&format!("http://{}{}", reachable(set.server.listen), sample.target))
             .context("the listen address makes no URL")?,
     };
-    let public_url = match source.public_url.clone().or_else(|| set.server.public_url.clone()) {
-        Some(base) => {
-            base.join(&sample.target).context("`public_url` and the source's path make no URL")?
+    let public_url = match (&source.public_url, &set.server.public_url) {
+        // It is the whole URL; the query is what this sample has.
+        (Some(url), _) => {
+            let mut url = url.clone();
+            if url.query().is_none() {
+                url.set_query(sample.target.split_once('?').map(|(_, query)| query));
+            }
+            url
         }
-        None => to.clone(),
+        (None, Some(base)) => {
+            let (path, query) = match sample.target.split_once('?') {
+                Some((path, query)) => (path, Some(query)),
+                None => (sample.target.as_str(), None),
+            };
+            let mut url = base.clone();
+            url.set_path(&format!("{}{path}", base.path().trim_end_matches('/')));
+            url.set_query(query);
+            url
+        }
+        (None, None) => to.clone(),
     };
     let provider = Provider {
         scheme: &source.verify.scheme,
@@ -89,6 +104,7 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
         spoil(&provider, &sample.notification, args.secret, &mut signed)?;
     }
 
+    let refused = source.respond.unverified.as_u16();
     let mut as_meant = true;
     for number in 1..=args.duplicate.saturating_add(1) {
         let start = world.clock.monotonic();
@@ -103,15 +119,18 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
             out(&format!("   {}\n", body.chars().take(500).collect::<String>().escape_debug()));
         }
         as_meant &= match args.bad_signature {
-            true => answer.status == 401,
+            true => answer.status == refused,
             false => (200..300).contains(&answer.status),
         };
     }
     if !as_meant {
-        err(match args.bad_signature {
-            true => "error: a request with a bad signature was not refused with 401\n",
+        err(&match args.bad_signature {
+            true => {
+                format!("error: a request with a bad signature was not refused with {refused}\n")
+            }
             false => {
                 "error: not accepted; the router's log and `router_requests_rejected_total` in /metrics say why\n"
+                    .to_owned()
             }
         });
     }

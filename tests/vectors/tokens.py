@@ -63,8 +63,8 @@ def shared(claims, key=SECRET):
 
 def add(provider, headers, body=BODY, how="Python's hmac", secret=SECRET, **more):
     vectors.append({
-        "provider": provider, "source": f"computed by tests/vectors/tokens.py with {how}", "secret": secret,
-        "method": "POST", "url": URL, "body": body, "headers": headers, "at": AT, **more,
+        "provider": provider, "source": f"computed by tests/vectors/tokens.py with {how}",
+        **({"secret": secret} if secret else {}), "method": "POST", "url": URL, "body": body, "headers": headers, "at": AT, **more,
     })
 
 

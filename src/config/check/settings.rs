@@ -68,6 +68,39 @@ impl Checker {
         (!faulty).then_some(())
     }
 
+    /// `{config.N}` in a text of the scheme itself is what the source gives for it. `None`: it gives a secret, which is only
+    /// known when requests come, or nothing; reported.
+    pub(super) fn with_config(&mut self, text: &str, node: &Node) -> Option<String> {
+        let mut written = String::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once("{config.") {
+            written.push_str(before);
+            let (name, after) = after.split_once('}').unwrap_or((after, ""));
+            let problem = match self.config.get(name) {
+                Some(ConfigValue::Text(value)) => {
+                    written.push_str(value);
+                    rest = after;
+                    continue;
+                }
+                Some(ConfigValue::Secret(_) | ConfigValue::Name(_)) => {
+                    format!(
+                        "`config.{name}` is known only when requests come, and the scheme itself needs the text"
+                    )
+                }
+                None => format!("`config` has no `{name}`"),
+            };
+            self.error(
+                Code::InvalidValue,
+                node.span,
+                problem,
+                format!("write the text itself: `config: {{ {name}: … }}`"),
+            );
+            return None;
+        }
+        written.push_str(rest);
+        Some(written)
+    }
+
     fn unknown_setting(&mut self, pair: &Pair, declared: &[Pair]) {
         let known: Vec<&str> = declared.iter().map(|pair| pair.key.text.as_str()).collect();
         let help = suggest::help(&pair.key.text, known.iter().copied()).unwrap_or_else(|| {

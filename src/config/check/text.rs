@@ -10,7 +10,7 @@ use crate::diag::suggest;
 use crate::secret::SecretRef;
 use crate::syntax::{self, Node};
 use crate::verify::canonical::{Canonical, Line};
-use crate::verify::scheme::{Hash, SignatureEncoding, plain_members};
+use crate::verify::scheme::{Hash, SignatureEncoding, json_place, plain_members};
 use crate::verify::text::{Filter, Part, Selector, Text};
 
 /// The values of `config` that the source at hand has.
@@ -224,7 +224,7 @@ fn before_colon(text: &str) -> (&str, &str) {
 /// `query.N`, `header.N`, `form.N`, `json:$.p`
 pub(super) fn place(name: &str) -> Option<Selector> {
     if let Some(path) = name.strip_prefix("json:") {
-        plain_members(path)?;
+        json_place(path)?;
         return Some(Selector::Json(path.to_owned()));
     }
     match name.split_once('.')? {
