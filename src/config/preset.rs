@@ -160,6 +160,7 @@ pub const BUILT_IN: &[(&str, &str)] = embedded![
     "sentry",
     "shippo",
     "shopify",
+    "shopify-events",
     "sinch",
     "slack",
     "sparkpost",

@@ -363,6 +363,6 @@ for provider in ("google-drive", "google-calendar"):
     add(provider, TEXT_SECRET, {"X-Goog-Channel-Token": TEXT_SECRET, "X-Goog-Channel-ID": "c1", "X-Goog-Message-Number": "1",
                                 "X-Goog-Resource-State": "sync"}, "", how=SHOWN)
 
-add("shopify", TEXT_SECRET, {"Shopify-Hmac-Sha256": b64(mac(KEY, BODY)), "Shopify-Event-Id": "e1", "Shopify-Topic": "orders/paid"})
+add("shopify-events", TEXT_SECRET, {"Shopify-Hmac-Sha256": b64(mac(KEY, BODY)), "Shopify-Event-Id": "e1", "Shopify-Topic": "orders/paid"})
 
 print(json.dumps(vectors, indent=2, ensure_ascii=False))
