@@ -82,10 +82,11 @@ impl Checker {
                     rest = after;
                     continue;
                 }
-                Some(ConfigValue::Secret(_) | ConfigValue::Name(_)) => {
-                    format!(
-                        "`config.{name}` is known only when requests come, and the scheme itself needs the text"
-                    )
+                Some(ConfigValue::Secret(_)) => {
+                    format!("`config.{name}` is a secret, and the scheme itself needs the text")
+                }
+                Some(ConfigValue::Name(_)) => {
+                    format!("`config.{name}` is of a request, and the scheme itself needs the text")
                 }
                 None => format!("`config` has no `{name}`"),
             };
