@@ -682,7 +682,7 @@ fn what_is_signed_by_a_preset_verifies_by_it() {
     for vector in vectors() {
         let name = &vector.provider;
         let (source, resolved) = source(&vector);
-        let scheme = &stand_in::scheme(&source.verify.scheme);
+        let scheme = &source.verify.scheme;
         let (keys, verifies) = stand_in::vaults(scheme, &resolved.vault);
         let (private, fetched) = stand_in::fetched(scheme);
         let captured = Beside::of(&vector, &source).captured;

@@ -101,12 +101,12 @@ fn dry_runs(
     // The envelope is made only of what proved itself, here too: so the sample is signed and verified.
     let base = Url::parse("http://source.invalid").context("a plain URL")?;
     let url = base.join(&sample.target).context("the source's path makes no URL")?;
-    let scheme = stand_in::scheme(&source.verify.scheme);
-    let (signs, verifies) = stand_in::vaults(&scheme, &resolved.vault);
+    let scheme = &source.verify.scheme;
+    let (signs, verifies) = stand_in::vaults(scheme, &resolved.vault);
     let captured = [SecretValue::new(STAND_IN)];
-    let (private, fetched) = stand_in::fetched(&scheme);
+    let (private, fetched) = stand_in::fetched(scheme);
     let provider = Provider {
-        scheme: &scheme,
+        scheme,
         keys: Keys { captured: &captured, private: private.as_ref(), ..Keys::of(&signs) },
         body: source.body.as_ref(),
         public_url: url.clone(),
@@ -132,7 +132,7 @@ fn dry_runs(
     let mut public_url = provider.public_url.clone();
     public_url.set_query(None);
     let verified = verify(
-        &scheme,
+        scheme,
         received,
         keys,
         About { public_url: Some(&public_url), body: source.body.as_ref() },
