@@ -222,6 +222,10 @@ impl Place {
                 let mut places = vec![place(&signing.signature.at, Role::Proof { list })];
                 let signed = signing.signed.iter().flat_map(|part| match part.source() {
                     Part::At(at) => vec![at.clone()],
+                    Part::Canonical(Canonical::SignedHeaders { required }) => {
+                        let names = required.iter().filter(|name| !name.starts_with('('));
+                        names.map(|name| Selector::Header(name.clone())).collect()
+                    }
                     Part::Canonical(Canonical::Lines(lines)) => {
                         let names = lines.iter().map(|line| format!("$.{}", line.name));
                         names.map(Selector::Json).collect()

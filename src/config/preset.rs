@@ -93,6 +93,7 @@ pub const BUILT_IN: &[(&str, &str)] = embedded![
     "intercom",
     "jira",
     "jira-connect",
+    "keygen",
     "kinde",
     "klaviyo",
     "knock",

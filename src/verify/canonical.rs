@@ -8,7 +8,9 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value as Json;
 use url::Url;
 
+use super::Received;
 use super::request::{Found, Request, member, scalar};
+use super::signature::Parsed;
 use super::text::Selector;
 use crate::body::form::Field;
 
@@ -24,6 +26,9 @@ pub enum Canonical {
     /// `name:value` joined by `;` for the headers that this header lists, in its order. Those that are required must be in
     /// the list.
     HeaderLines { list: String, required: Vec<String> },
+    /// `name: value`, a line each, for what `headers` of the signature header lists, in its order; `(request-target)` is
+    /// method and target. Those that are required must be in the list. (draft-cavage-http-signatures-12, 2.3)
+    SignedHeaders { required: Vec<String> },
     /// RFC 8785: JSON with sorted names and without blanks.
     Jcs,
     /// The method, the path and the sorted query without `jwt`, joined by `&` (what Atlassian Connect calls the canonical
@@ -42,7 +47,9 @@ impl Canonical {
             | Canonical::Lines(_)
             | Canonical::Jcs
             | Canonical::PlivoV3 => true,
-            Canonical::HeaderLines { .. } | Canonical::AtlassianRequest => false,
+            Canonical::HeaderLines { .. }
+            | Canonical::SignedHeaders { .. }
+            | Canonical::AtlassianRequest => false,
         }
     }
 }
@@ -56,7 +63,12 @@ pub struct Line {
 /// How many fields, headers or names a canonical form takes.
 const PIECES_MAX: usize = 10_000;
 
-pub(super) fn write(form: &Canonical, request: &Request<'_>) -> Option<Vec<u8>> {
+/// `parsed` is the signature header that was read.
+pub(super) fn write(
+    form: &Canonical,
+    request: &Request<'_>,
+    parsed: Option<&Parsed<'_>>,
+) -> Option<Vec<u8>> {
     match form {
         Canonical::SortedForm => {
             let mut sorted = sorted(fields(request)?)?;
@@ -66,6 +78,7 @@ pub(super) fn write(form: &Canonical, request: &Request<'_>) -> Option<Vec<u8>> 
         Canonical::PhpSerialize { without } => php_serialize(fields(request)?, without),
         Canonical::Lines(lines) => named_lines(lines, request.json()?),
         Canonical::HeaderLines { list, required } => header_lines(list, required, request),
+        Canonical::SignedHeaders { required } => signed_headers(required, request, parsed),
         Canonical::Jcs => {
             let mut text = String::new();
             jcs(request.json()?, &mut text);
@@ -149,6 +162,39 @@ fn header_lines(list: &str, required: &[String], request: &Request<'_>) -> Optio
     let lines: Option<Vec<String>> =
         names.iter().map(|name| Some(format!("{name}:{}", header(name)?.trim()))).collect();
     Some(lines?.join(";").into_bytes())
+}
+
+fn signed_headers(
+    required: &[String],
+    request: &Request<'_>,
+    parsed: Option<&Parsed<'_>>,
+) -> Option<Vec<u8>> {
+    let names: Vec<String> = match parsed.map(|parsed| parsed.field("headers")) {
+        Some(Found::Once(names)) => {
+            names.split_ascii_whitespace().map(str::to_ascii_lowercase).collect()
+        }
+        Some(Found::Absent | Found::Repeated) => return None,
+        // Whoever signs lists what is required.
+        None => required.to_vec(),
+    };
+    if names.len() > PIECES_MAX || !required.iter().all(|name| names.contains(name)) {
+        return None;
+    }
+    let Received { method, target, .. } = request.received;
+    let line = |name: &String| match name.as_str() {
+        "(request-target)" => {
+            Some(format!("{name}: {} {target}", method.as_str().to_ascii_lowercase()))
+        }
+        // Any other name in brackets is not of the request.
+        _ => match request.find(&Selector::Header(name.clone())) {
+            Found::Once(value) => {
+                Some(format!("{name}: {}", std::str::from_utf8(&value).ok()?.trim()))
+            }
+            Found::Absent | Found::Repeated => None,
+        },
+    };
+    let lines: Option<Vec<String>> = names.iter().map(line).collect();
+    Some(lines?.join("\n").into_bytes())
 }
 
 /// RFC 8785.

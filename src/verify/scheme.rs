@@ -187,6 +187,8 @@ pub enum TimeUnit {
     UnixSeconds,
     UnixMillis,
     Rfc3339,
+    /// `Tue, 24 Nov 2026 08:00:00 GMT` (RFC 9110, 5.6.7)
+    HttpDate,
 }
 
 #[derive(Clone, Debug)]

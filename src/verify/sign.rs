@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value as Json, json};
 use url::{Url, form_urlencoded};
 
+use super::canonical::Canonical;
 use super::condition::{Condition, Conditions, Expected};
 use super::jwt::{ExpectedClaim, Jwt, JwtAt, JwtKeys};
 use super::request::{About, Found, Keys, Request};
@@ -299,11 +300,26 @@ impl<'a> Signer<'a> {
                 draft.set(at, draft.unsigned.id.clone())?;
             }
         }
-        let value = {
+        let listed = scheme.signed.iter().find_map(|part| match part {
+            Part::Canonical(Canonical::SignedHeaders { required }) => Some(required),
+            _ => None,
+        });
+        if let Some(listed) = listed
+            && listed.iter().any(|name| name == "host")
+            && !draft.unsigned.headers.contains_key(http::header::HOST)
+        {
+            let url = &draft.unsigned.url;
+            let host = url[url::Position::BeforeHost..url::Position::AfterPort].to_owned();
+            draft.set(&Selector::Header("host".to_owned()), host)?;
+        }
+        let mut value = {
             let received = draft.received(self.now);
             let request = Request::new(&received, self.keys, draft.about(), self.now);
             self.signature(scheme, &request, &time)?
         };
+        if let Some(listed) = listed {
+            value = format!("{value},headers=\"{}\"", listed.join(" "));
+        }
         draft.set(&scheme.signature.at, value)
     }
 

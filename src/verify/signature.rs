@@ -56,7 +56,8 @@ pub(super) fn parse<'a>(text: &'a str, signature: &Signature) -> Result<Parsed<'
             for item in text.split(*separator) {
                 // At the first sign only: base64 ends in `=` too.
                 let Some((key, value)) = item.trim().split_once(*assign) else { continue };
-                let (key, value) = (key.trim(), value.trim());
+                // No encoding has quotation marks, and some senders put values in them.
+                let (key, value) = (key.trim(), value.trim().trim_matches('"'));
                 if key == signature_key {
                     found.push(value)
                 } else {

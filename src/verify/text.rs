@@ -192,7 +192,7 @@ impl<'a, 'r> Layout<'a, 'r> {
                 value.expose().as_bytes().into()
             }
             Part::Canonical(form) => {
-                canonical::write(form, request).ok_or(Lack::Unclear(part))?.into()
+                canonical::write(form, request, self.parsed).ok_or(Lack::Unclear(part))?.into()
             }
             Part::Secret => Cow::Borrowed(&[]),
             Part::Filtered(inner, filters) => {

@@ -16,6 +16,10 @@ pub(super) fn read(text: &str, unit: TimeUnit) -> Option<Timestamp> {
         TimeUnit::UnixSeconds => Timestamp::from_second(number()?).ok(),
         TimeUnit::UnixMillis => Timestamp::from_millisecond(number()?).ok(),
         TimeUnit::Rfc3339 => text.parse().ok(),
+        TimeUnit::HttpDate => {
+            let zoned = jiff::fmt::rfc2822::parse(text).ok()?;
+            text.ends_with(" GMT").then(|| zoned.timestamp())
+        }
     }
 }
 
@@ -24,6 +28,7 @@ pub(super) fn write(time: Timestamp, unit: TimeUnit) -> String {
         TimeUnit::UnixSeconds => time.as_second().to_string(),
         TimeUnit::UnixMillis => time.as_millisecond().to_string(),
         TimeUnit::Rfc3339 => time.to_string(),
+        TimeUnit::HttpDate => time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string(),
     }
 }
 
@@ -62,6 +67,14 @@ mod tests {
         }
         check("9223372036854775807", TimeUnit::UnixSeconds, None);
         check("yesterday", TimeUnit::Rfc3339, None);
+        check("Thu, 25 Feb 2021 15:02:10 GMT", TimeUnit::HttpDate, Some(1_614_265_330));
+        for text in
+            ["Thu, 25 Feb 2021 15:02:10 +0000", "1614265330", "", "Fri, 25 Feb 2021 15:02:10 GMT"]
+        {
+            check(text, TimeUnit::HttpDate, None);
+        }
+        let time = Timestamp::from_second(1_614_265_330).unwrap();
+        assert_eq!(write(time, TimeUnit::HttpDate), "Thu, 25 Feb 2021 15:02:10 GMT");
     }
 
     #[test]

@@ -159,6 +159,20 @@ add("paypal", {
     "PAYPAL-CERT-URL": "https://api.paypal.com/v1/notifications/certs/CERT-360caa42-fca2a594-1d93a270",
 }, BODY, "cryptography and zlib", None, config={"webhook_id": "WH-1"}, certificate=certificate)
 
+# A list of signed headers inside the signature (draft-cavage-http-signatures-12).
+from cryptography.hazmat.primitives.asymmetric import ed25519
+
+ed = ed25519.Ed25519PrivateKey.from_private_bytes(bytes(range(1, 33)))
+public = ed.public_key().public_bytes(ser.Encoding.Raw, ser.PublicFormat.Raw).hex()
+for names in ["(request-target) host date digest", "date (request-target) digest host keygen-version"]:
+    headers = {"Host": "hooks.example.com", "Date": "Tue, 14 Nov 2023 22:13:20 GMT", "Digest": "sha-256=" + B64,
+               "Keygen-Version": "1.7"}
+    lower = {"(request-target)": "post /r", **{name.lower(): value for name, value in headers.items()}}
+    text = "\n".join(f"{name}: {lower[name]}" for name in names.split())
+    add("keygen", {**headers, "Keygen-Signature":
+        f'keyid="acct", algorithm="ed25519", signature="{b64(ed.sign(text.encode()))}", headers="{names}"'},
+        how="cryptography", secret=public)
+
 # The secret came in a handshake.
 events = '{"events":[{"action":"changed","resource":{"gid":"1","resource_type":"task"}}]}'
 add("asana", {"X-Hook-Signature": hs256("came by handshake", events.encode()).hex()}, events, secret=None,

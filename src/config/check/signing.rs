@@ -66,6 +66,7 @@ impl Checker {
                 None | Some("unix") => TimeUnit::UnixSeconds,
                 Some("unix_ms") => TimeUnit::UnixMillis,
                 Some("rfc3339") => TimeUnit::Rfc3339,
+                Some("http_date") => TimeUnit::HttpDate,
                 Some(_) => return None,
             };
             Some(TimestampAt { selector: self.selector(node)?, unit })
@@ -271,9 +272,10 @@ fn covers(signed: &[Part], at: &Selector) -> bool {
             (Canonical::Lines(lines), Selector::Json(path)) => {
                 lines.iter().any(|line| format!("$.{}", line.name) == *path)
             }
-            (Canonical::HeaderLines { required, .. }, Selector::Header(name)) => {
-                required.contains(name)
-            }
+            (
+                Canonical::HeaderLines { required, .. } | Canonical::SignedHeaders { required },
+                Selector::Header(name),
+            ) => required.contains(name),
             _ => false,
         },
         _ => false,

@@ -202,6 +202,12 @@ impl Checker {
                 },
                 _ => match before_colon(name) {
                     ("header_lines", arguments) => header_lines(arguments)?,
+                    ("signed_headers", arguments) if signed => {
+                        let required =
+                            arguments.split(',').map(|name| name.trim().to_ascii_lowercase());
+                        let required = required.filter(|name| !name.is_empty()).collect();
+                        Part::Canonical(Canonical::SignedHeaders { required })
+                    }
                     _ => Part::At(place(name).ok_or(Unknown::Name)?),
                 },
             },

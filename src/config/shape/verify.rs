@@ -148,6 +148,7 @@ static TIMESTAMP: Mapping = Mapping {
                 word("unix", "seconds since 1970"),
                 word("unix_ms", "milliseconds since 1970"),
                 word("rfc3339", "2026-11-23T08:00:00Z"),
+                word("http_date", "Mon, 23 Nov 2026 08:00:00 GMT"),
             ]),
             "How it is written.",
         )
