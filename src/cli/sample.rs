@@ -128,7 +128,7 @@ pub fn usual_headers(
     );
     let id_header = source.event.id.iter().find_map(|rule| match rule {
         IdRule::Extract(rule) => header_of(rule),
-        IdRule::HashBody | IdRule::Hash(_) => None,
+        IdRule::HashBody | IdRule::Hash(_) | IdRule::Arrival => None,
     });
     if let (Some(name), Ok(value)) = (id_header, HeaderValue::from_str(id)) {
         headers.insert(name, value);

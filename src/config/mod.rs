@@ -235,6 +235,8 @@ pub enum IdRule {
     HashBody,
     /// `{ hash: [...] }`: of the values that the extractions yield; none if all are absent.
     Hash(Vec<Extraction>),
+    /// `{ arrival: true }`: every arrival is an event of its own.
+    Arrival,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

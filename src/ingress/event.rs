@@ -168,7 +168,7 @@ impl Request<'_> {
         }
 
         let derived_id = piece.derived_id;
-        let found = event_id(&source.event, &reader, &derived_id, &mut trouble).map(short);
+        let found = event_id(&source.event, &reader, &derived_id, uid, &mut trouble).map(short);
         if templated {
             about["id"] = found.clone().into();
             reader.context.set("event", &about);
@@ -358,12 +358,14 @@ fn event_id(
     rules: &EventRules,
     reader: &Reader<'_>,
     derived_id: &str,
+    uid: Uid,
     trouble: &mut Trouble,
 ) -> Option<String> {
     for rule in &rules.id {
         let found = match rule {
             IdRule::Extract(rule) => reader.text(rule),
             IdRule::HashBody => Ok(Some(derived_id.to_owned())),
+            IdRule::Arrival => Ok(Some(uid.to_string())),
             IdRule::Hash(rules) => hash_values(rules, reader),
         };
         match found {
@@ -457,7 +459,7 @@ fn templated(rules: &EventRules) -> bool {
     }
     let ids = rules.id.iter().flat_map(|rule| match rule {
         IdRule::Extract(rule) => std::slice::from_ref(rule),
-        IdRule::HashBody => &[],
+        IdRule::HashBody | IdRule::Arrival => &[],
         IdRule::Hash(rules) => rules,
     });
     ids.chain(&rules.same_as).chain(&rules.type_).chain(&rules.occurred_at).any(one)

@@ -173,6 +173,12 @@ for names in ["(request-target) host date digest", "date (request-target) digest
         f'keyid="acct", algorithm="ed25519", signature="{b64(ed.sign(text.encode()))}", headers="{names}"'},
         how="cryptography", secret=public)
 
+# Notices that say only that something changed.
+notice = '{"list_folder":{"accounts":["dbid:1"]}}'
+add("dropbox", {"X-Dropbox-Signature": hs256(SECRET, notice.encode()).hex()}, notice)
+add("mollie-classic", {"Content-Type": "application/x-www-form-urlencoded"}, "id=tr_1", "own text")
+vectors[-1]["url"] = URL + "?token=" + urllib.parse.quote_plus(SECRET)
+
 # The secret came in a handshake.
 events = '{"events":[{"action":"changed","resource":{"gid":"1","resource_type":"task"}}]}'
 add("asana", {"X-Hook-Signature": hs256("came by handshake", events.encode()).hex()}, events, secret=None,

@@ -348,7 +348,7 @@ impl Checker {
                 let id_of_all = rules.filter(|(_, rule)| match rule {
                     IdRule::Extract(extraction) => same(extraction),
                     IdRule::Hash(extractions) => extractions.iter().all(same),
-                    IdRule::HashBody => false,
+                    IdRule::HashBody | IdRule::Arrival => false,
                 });
                 let same_as_all = many(find("same_as")).iter().zip(&same_as).filter(|_| sound);
                 let of_all = id_of_all.map(|(node, _)| ("id", node)).chain(
@@ -478,6 +478,14 @@ impl Checker {
     }
 
     fn id_rule(&mut self, node: &Node, at: &At<'_>) -> Option<IdRule> {
+        if node.get("arrival").is_some() {
+            self.push(
+                Diagnostic::new(Code::DerivedEventId, node.span, "every arrival is an event of its own")
+                    .label("best effort: a resend is carried out again")
+                    .help("name the provider's own id where it has one; steps behind it must bear a repeat"),
+            );
+            return Some(IdRule::Arrival);
+        }
         let Some(hash) = node.get("hash") else {
             return self.extraction(node, at).map(IdRule::Extract);
         };

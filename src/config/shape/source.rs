@@ -60,15 +60,22 @@ static EVENT_ID_FORMS: [Shape; 2] = [Shape::JsonPath, Shape::Mapping(&EVENT_ID_K
 
 static EVENT_ID_KEYS: Mapping = Mapping {
     name: "an event id",
-    keys: extraction_keys!(key(
-        "hash",
-        Shape::Any(&[
-            Shape::Word(&[word("body", "the body, less `volatile`")]),
-            Shape::List(&Shape::Any(&EXTRACTION_FORMS))
-        ]),
-        "Derived (best effort): the hash of the `body`, or of the values of these extractions.",
-    )),
-    one_of: &["from", "header", "query", "form", "path", "value", "hash"],
+    keys: extraction_keys!(
+        key(
+            "hash",
+            Shape::Any(&[
+                Shape::Word(&[word("body", "the body, less `volatile`")]),
+                Shape::List(&Shape::Any(&EXTRACTION_FORMS))
+            ]),
+            "Derived (best effort): the hash of the `body`, or of the values of these extractions.",
+        ),
+        key(
+            "arrival",
+            Shape::True,
+            "Every arrival is an event of its own, a resend too: for notices that say only that something changed.",
+        )
+    ),
+    one_of: &["from", "header", "query", "form", "path", "value", "hash", "arrival"],
 };
 
 pub static EVENT: Mapping = Mapping {
