@@ -211,11 +211,7 @@ impl Running {
             live: live_seen,
             metrics: metrics.clone(),
             arming: arming.clone(),
-            keys: Arc::new(KeyFetcher::new(
-                Arc::new(Nowhere),
-                world.clock.clone(),
-                metrics.clone(),
-            )),
+            keys: KeyFetcher::new(Arc::new(Nowhere), &world, metrics.clone()),
         };
         let ended = tokio::spawn(serve(listener, deps, stop_seen));
         Self { world, address, store, live, stop, metrics, arming, ended }

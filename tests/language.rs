@@ -234,6 +234,8 @@ async fn what_a_source_says_is_what_a_sender_gets() {
         echo("respond", "  event: { id: $.id }\n  respond: { status: 202, headers: { X-Got: it }, body: { ok: true } }", TELL),
         echo("said", "  event: { id: $.id }\n  respond: { body: thanks }", TELL),
         echo("methods", "  event: { id: { hash: body } }\n  methods: [POST, PUT]", TELL),
+        echo("calls", "  event: { id: { hash: body } }\n  methods: [GET]", TELL),
+        echo("changes", "  event: { id: { arrival: true } }", TELL),
         echo("small", "  event: { id: { hash: body } }\n  max_body: 1KiB", TELL),
         echo("strict", "  event: { id: $.id }\n  on_malformed: reject\n  body: json", TELL),
         echo("lenient", "  event: { id: $.id }\n  body: json", TELL),
@@ -255,6 +257,16 @@ async fn what_a_source_says_is_what_a_sender_gets() {
     let plain = rig.request(Method::POST, "/lenient", &[], "{\"id\":\"plain\"}").await;
     assert_eq!((plain.status, &*plain.body), (200, ""));
 
+    // What a request without a body says stands in its query.
+    for query in ["?a=1&b=1", "?a=1&b=2", "?a=1&b=2"] {
+        let path = format!("/calls{query}");
+        assert_eq!(rig.request(Method::GET, &path, &[], "").await.status, 200);
+    }
+    assert_eq!(rig.list("source=calls").await.len(), 2);
+    for _ in 0..2 {
+        assert_eq!(rig.request(Method::POST, "/changes", &[], "{}").await.status, 200);
+    }
+    assert_eq!(rig.list("source=changes").await.len(), 2);
     assert_eq!(rig.request(Method::PUT, "/methods", &[], "{}").await.status, 200);
     let refused = rig.request(Method::DELETE, "/methods", &[], "").await;
     assert_eq!(

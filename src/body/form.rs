@@ -30,6 +30,8 @@ pub struct Field {
 
 /// Parts of a multipart form: each costs far more than its bytes.
 const PARTS_MAX: usize = 1_000;
+/// Fields of an urlencoded form: each costs many times its bytes.
+const FIELDS_MAX: usize = 10_000;
 /// RFC 2046, 5.1.1.
 const BOUNDARY_BYTES_MAX: usize = 70;
 
@@ -50,14 +52,21 @@ impl FormSyntax {
 /// All fields of a body, or why they cannot be read, for a person.
 pub fn fields(syntax: &FormSyntax, body: &[u8]) -> Result<Vec<Field>, String> {
     match syntax {
-        FormSyntax::Urlencoded => Ok(url::form_urlencoded::parse(body)
-            .map(|(name, value)| Field {
-                name: name.into_owned(),
-                value: value.into_owned().into_bytes(),
-                filename: None,
-                content_type: None,
-            })
-            .collect()),
+        FormSyntax::Urlencoded => {
+            let pairs = url::form_urlencoded::parse(body).take(FIELDS_MAX + 1);
+            let fields: Vec<Field> = pairs
+                .map(|(name, value)| Field {
+                    name: name.into_owned(),
+                    value: value.into_owned().into_bytes(),
+                    filename: None,
+                    content_type: None,
+                })
+                .collect();
+            match fields.len() {
+                0..=FIELDS_MAX => Ok(fields),
+                _ => Err(format!("the form has more than {FIELDS_MAX} fields")),
+            }
+        }
         FormSyntax::Multipart { boundary } => parts(boundary, body),
     }
 }

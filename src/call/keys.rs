@@ -9,11 +9,14 @@ use bytes::Bytes;
 use http::header::CACHE_CONTROL;
 use http::{HeaderMap, Method};
 use serde::Deserialize;
+use tokio::sync::{OwnedMutexGuard, oneshot};
 use url::Url;
 
 use crate::telemetry::{Metrics, log};
 use crate::verify::fetched::{Fetched, KeySet, KeysAt, Want, is_safe};
+use crate::world::World;
 use crate::world::clock::Clock;
+use crate::world::spawn::Spawn;
 use crate::world::transport::{Sent, Transport, WireRequest, WireResponse};
 
 /// Less than the shortest time that a provider waits.
@@ -27,25 +30,40 @@ const KEPT_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Between two fetches of the same, whatever fails and whatever key a token names.
 const PAUSE: Duration = Duration::from_secs(10);
 /// Between two fetches that only an unknown key's name causes.
-const PAUSE_UNKNOWN: Duration = Duration::from_secs(60);
-/// Places in memory; the one longest not looked at goes first.
-const PLACES_MAX: usize = 256;
-/// Certificates are named by the request: so many different ones in a minute, for all sources together.
+const PAUSE_UNKNOWN: Duration = MINUTE;
+const MINUTE: Duration = Duration::from_secs(60);
+/// Certificates in memory; one that could not be had goes first, then the one longest not looked at. The places of key sets
+/// stand in the configuration and are few.
+const CERTIFICATES_MAX: usize = 256;
+/// Certificates are named by the request: so many different ones in a minute, of each host.
 const CERTIFICATES_PER_MINUTE: u32 = 60;
+/// Hosts that are counted.
+const HOSTS_MAX: usize = 64;
 
 /// Fetches and remembers.
+#[derive(Clone)]
 pub struct KeyFetcher {
+    way: Arc<Way>,
+    places: Arc<Mutex<Places>>,
+}
+
+/// What a fetch needs: it goes on when whoever asked for it has hung up.
+struct Way {
     transport: Arc<dyn Transport>,
     clock: Arc<dyn Clock>,
+    spawn: Arc<dyn Spawn>,
     metrics: Arc<Metrics>,
-    places: Mutex<Places>,
 }
+
+type Shared = Arc<tokio::sync::Mutex<Place>>;
 
 #[derive(Default)]
 struct Places {
-    by_place: BTreeMap<KeysAt, (Duration, Arc<tokio::sync::Mutex<Place>>)>,
-    /// When the running minute of certificates began, and how many there were.
-    minute: (Duration, u32),
+    sets: BTreeMap<KeysAt, Shared>,
+    /// With the time of the last look.
+    certificates: BTreeMap<KeysAt, (Duration, Shared)>,
+    /// By host: when its running minute began, and how many there were.
+    minutes: BTreeMap<String, (Duration, u32)>,
 }
 
 /// What is known of one place. Who fetches holds its lock: all who want the same wait for one fetch.
@@ -58,12 +76,10 @@ struct Place {
 }
 
 impl KeyFetcher {
-    pub fn new(
-        transport: Arc<dyn Transport>,
-        clock: Arc<dyn Clock>,
-        metrics: Arc<Metrics>,
-    ) -> Self {
-        Self { transport, clock, metrics, places: Mutex::default() }
+    pub fn new(transport: Arc<dyn Transport>, world: &World, metrics: Arc<Metrics>) -> Self {
+        let (clock, spawn) = (Arc::clone(&world.clock), Arc::clone(&world.spawn));
+        let way = Arc::new(Way { transport, clock, spawn, metrics });
+        Self { way, places: Arc::default() }
     }
 
     /// What is wanted, as far as it can be had.
@@ -77,64 +93,111 @@ impl KeyFetcher {
         fetched
     }
 
+    /// A set that does not know the key is only given if it is as new as the question: otherwise the sender may have a newer
+    /// one, and nothing is known of it.
     async fn one(&self, want: &Want) -> Option<Arc<KeySet>> {
-        let place = self.place(&want.at)?;
-        let mut place = place.lock().await;
-        let now = self.clock.monotonic();
+        let shared = self.place(&want.at)?;
+        let place = Arc::clone(&shared).lock_owned().await;
+        let now = self.way.clock.monotonic();
         let since_try = place.tried.map(|at| now.saturating_sub(at));
         let may_try = |pause| since_try.is_none_or(|since| since >= pause);
-        let age = now.saturating_sub(place.fetched);
-        let fetch = match &place.set {
-            Some(set) if age < place.fresh_for => {
-                !set.knows(want.key_id.as_deref()) && may_try(PAUSE_UNKNOWN)
-            }
-            Some(_) | None => may_try(PAUSE),
+        let key_id = want.key_id.as_deref();
+        let is_new = now.saturating_sub(place.fetched) < place.fresh_for;
+        let known = place.set.as_ref().filter(|_| is_new).map(|set| set.knows(key_id));
+        let fetch = match known {
+            Some(true) => false,
+            Some(false) => may_try(PAUSE_UNKNOWN),
+            None => may_try(PAUSE),
         };
-        if fetch {
-            place.tried = Some(now);
-            let found = self.fetch(&want.at).await;
-            self.metrics.keys_fetched(found.is_ok());
-            match found {
-                Ok((set, fresh_for)) => {
-                    *place = Place {
-                        set: Some(Arc::new(set)),
-                        fetched: now,
-                        fresh_for,
-                        tried: Some(now),
-                    };
-                }
-                Err(why) => log::keys_not_fetched(&described(&want.at), &why),
-            }
+        if !fetch {
+            return place.lasting(now).filter(|set| set.knows(key_id));
         }
-        let age = now.saturating_sub(place.fetched);
-        place.set.clone().filter(|_| age < KEPT_MAX.max(place.fresh_for))
+        let (done, ended) = oneshot::channel();
+        let (way, at) = (Arc::clone(&self.way), want.at.clone());
+        let renewed = async move {
+            let succeeded = way.renew(&at, place).await;
+            // Nobody may be left who waits.
+            let (Ok(()) | Err(_)) = done.send(succeeded);
+        };
+        self.way.spawn.spawn("keys", Box::pin(renewed));
+        let succeeded = ended.await.unwrap_or(false);
+        let set = shared.lock().await.lasting(self.way.clock.monotonic());
+        set.filter(|set| succeeded || set.knows(key_id))
     }
 
     /// The place in memory; `None`: it is new, and there were too many new ones.
-    fn place(&self, at: &KeysAt) -> Option<Arc<tokio::sync::Mutex<Place>>> {
-        let now = self.clock.monotonic();
+    fn place(&self, at: &KeysAt) -> Option<Shared> {
+        let now = self.way.clock.monotonic();
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((looked_at, place)) = places.by_place.get_mut(at) {
+        let KeysAt::Certificate(url) = at else {
+            return Some(Arc::clone(places.sets.entry(at.clone()).or_default()));
+        };
+        if let Some((looked_at, place)) = places.certificates.get_mut(at) {
             *looked_at = now;
             return Some(Arc::clone(place));
         }
-        if matches!(at, KeysAt::Certificate(_)) {
-            if now.saturating_sub(places.minute.0) >= Duration::from_secs(60) {
-                places.minute = (now, 0);
-            }
-            if places.minute.1 >= CERTIFICATES_PER_MINUTE {
+        let host = url.host_str()?.to_owned();
+        if places.minutes.len() >= HOSTS_MAX && !places.minutes.contains_key(&host) {
+            places.minutes.retain(|_, (began, _)| now.saturating_sub(*began) < MINUTE);
+            if places.minutes.len() >= HOSTS_MAX {
                 return None;
             }
-            places.minute.1 += 1;
         }
-        if places.by_place.len() >= PLACES_MAX {
-            let oldest = places.by_place.iter().min_by_key(|(_, (looked_at, _))| *looked_at);
-            let oldest = oldest.map(|(at, _)| at.clone())?;
-            places.by_place.remove(&oldest);
+        let (began, count) = places.minutes.entry(host).or_insert((now, 0));
+        if now.saturating_sub(*began) >= MINUTE {
+            (*began, *count) = (now, 0);
         }
-        let place = Arc::<tokio::sync::Mutex<Place>>::default();
-        places.by_place.insert(at.clone(), (now, Arc::clone(&place)));
+        if *count >= CERTIFICATES_PER_MINUTE {
+            return None;
+        }
+        *count += 1;
+        if places.certificates.len() >= CERTIFICATES_MAX {
+            // One that is being fetched is in use.
+            let worth = |place: &Shared| place.try_lock().is_ok_and(|it| it.set.is_none());
+            let least = places
+                .certificates
+                .iter()
+                .min_by_key(|(_, (looked_at, place))| (!worth(place), *looked_at))
+                .map(|(at, _)| at.clone())?;
+            places.certificates.remove(&least);
+        }
+        let place = Shared::default();
+        places.certificates.insert(at.clone(), (now, Arc::clone(&place)));
         Some(place)
+    }
+
+    /// GETs a URL that a provider gave to confirm a subscription; any 2xx confirms.
+    pub async fn confirm(&self, url: &Url) -> Result<(), String> {
+        self.way.read(url).await.map(drop)
+    }
+}
+
+impl Place {
+    /// What is there, if it is not too old to serve.
+    fn lasting(&self, now: Duration) -> Option<Arc<KeySet>> {
+        let age = now.saturating_sub(self.fetched);
+        self.set.clone().filter(|_| age < KEPT_MAX.max(self.fresh_for))
+    }
+}
+
+impl Way {
+    /// Fetches anew; true if that succeeded.
+    async fn renew(&self, at: &KeysAt, mut place: OwnedMutexGuard<Place>) -> bool {
+        let now = self.clock.monotonic();
+        place.tried = Some(now);
+        let found = self.fetch(at).await;
+        self.metrics.keys_fetched(found.is_ok());
+        match found {
+            Ok((set, fresh_for)) => {
+                let set = Some(Arc::new(set));
+                *place = Place { set, fetched: now, fresh_for, tried: Some(now) };
+                true
+            }
+            Err(why) => {
+                log::keys_not_fetched(&described(at), &why);
+                false
+            }
+        }
     }
 
     async fn fetch(&self, at: &KeysAt) -> Result<(KeySet, Duration), String> {
@@ -176,15 +239,10 @@ impl KeyFetcher {
             Sent::Answered(answer) if answer.truncated => {
                 Err(format!("the answer has more than {ANSWER_BYTES_MAX} bytes"))
             }
-            Sent::Answered(answer) if answer.status == 200 => Ok(answer),
+            Sent::Answered(answer) if (200..300).contains(&answer.status) => Ok(answer),
             Sent::Answered(answer) => Err(format!("the answer was {}", answer.status)),
             Sent::NotSent { why, .. } | Sent::NoAnswer { why, .. } => Err(why),
         }
-    }
-
-    /// GETs a URL that a provider gave to confirm a subscription; any 2xx confirms.
-    pub async fn confirm(&self, url: &Url) -> Result<(), String> {
-        self.read(url).await.map(drop)
     }
 }
 
@@ -214,6 +272,7 @@ mod tests {
 
     use super::*;
     use crate::world::clock::ManualClock;
+    use crate::world::spawn::TokioSpawn;
     use crate::world::transport::NotSentKind;
 
     const SET: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"ID","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
@@ -253,14 +312,15 @@ mod tests {
         let answers = answers.iter().map(|(status, body)| (*status, (*body).to_owned()));
         script.answers.lock().unwrap().extend(answers);
         let clock = Arc::new(ManualClock::at(Timestamp::UNIX_EPOCH));
-        let fetcher = KeyFetcher::new(script.clone(), clock.clone(), Arc::new(Metrics::new()));
+        let world = World { clock: clock.clone(), spawn: Arc::new(TokioSpawn), ..World::real() };
+        let fetcher = KeyFetcher::new(script.clone(), &world, Arc::new(Metrics::new()));
         Rig { script, clock, fetcher }
     }
 
     impl Rig {
-        fn has(&self, at: &KeysAt, key_id: Option<&str>) -> bool {
+        async fn has(&self, at: &KeysAt, key_id: Option<&str>) -> bool {
             let want = Want { at: at.clone(), key_id: key_id.map(str::to_owned) };
-            self.fetcher.one(&want).now_or_never().expect("nothing to wait for").is_some()
+            self.fetcher.one(&want).await.is_some()
         }
 
         fn asked(&self) -> usize {
@@ -272,64 +332,85 @@ mod tests {
         KeysAt::Jwks("https://keys.example/set".parse().unwrap())
     }
 
-    #[test]
-    fn a_set_is_fetched_once_and_again_when_it_is_old_or_a_key_is_new() {
+    #[tokio::test]
+    async fn a_set_is_fetched_once_and_again_when_it_is_old_or_a_key_is_new() {
         let rig = rig(&[(200, SET), (200, &SET.replace("ID", "next")), (200, SET)]);
         let at = jwks();
-        assert!(rig.has(&at, Some("ID")) && rig.has(&at, Some("ID")));
+        assert!(rig.has(&at, Some("ID")).await && rig.has(&at, Some("ID")).await);
         assert_eq!(rig.asked(), 1);
-        // Names that a stranger makes up cause one fetch in a minute.
-        assert!(rig.has(&at, Some("other")));
+        // Names that a stranger makes up cause one fetch in a minute; until then nothing is known of them.
+        assert!(!rig.has(&at, Some("other")).await);
         assert_eq!(rig.asked(), 1);
         rig.clock.advance(PAUSE_UNKNOWN);
-        assert!(rig.has(&at, Some("next")) && rig.has(&at, Some("other")));
+        assert!(rig.has(&at, Some("next")).await && !rig.has(&at, Some("other")).await);
         assert_eq!(rig.asked(), 2);
-        rig.clock.advance(FRESH);
-        assert!(rig.has(&at, Some("ID")));
+        rig.clock.advance(PAUSE_UNKNOWN);
+        // As new as the question: that it is unknown is known now.
+        assert!(rig.has(&at, Some("other")).await);
         assert_eq!(rig.asked(), 3);
         // Nobody answers any more: the old set serves for a day.
         rig.clock.advance(FRESH);
-        assert!(rig.has(&at, Some("ID")) && rig.has(&at, Some("ID")));
+        assert!(rig.has(&at, Some("ID")).await && rig.has(&at, Some("ID")).await);
+        assert!(!rig.has(&at, Some("other")).await);
         assert_eq!(rig.asked(), 4);
         rig.clock.advance(KEPT_MAX);
-        assert!(!rig.has(&at, Some("ID")));
+        assert!(!rig.has(&at, Some("ID")).await);
     }
 
-    #[test]
-    fn what_cannot_be_had_is_tried_again_after_a_pause() {
+    #[tokio::test]
+    async fn what_cannot_be_had_is_tried_again_after_a_pause() {
         let rig = rig(&[(500, ""), (200, "no set"), (200, SET)]);
         let at = jwks();
         for tried in 1..=2 {
-            assert!(!rig.has(&at, None) && !rig.has(&at, None));
+            assert!(!rig.has(&at, None).await && !rig.has(&at, None).await);
             assert_eq!(rig.asked(), tried);
             rig.clock.advance(PAUSE);
         }
-        assert!(rig.has(&at, None));
+        assert!(rig.has(&at, None).await);
     }
 
-    #[test]
-    fn an_issuer_says_where_its_keys_are() {
+    #[tokio::test]
+    async fn who_hangs_up_takes_no_fetch_with_him() {
+        let rig = rig(&[(200, SET)]);
+        let want = Want { at: jwks(), key_id: None };
+        assert!(rig.fetcher.one(&want).now_or_never().is_none(), "the task has not run");
+        // Nobody waits for it, and it is there.
+        assert!(rig.has(&jwks(), Some("ID")).await);
+        assert_eq!(rig.asked(), 1);
+    }
+
+    #[tokio::test]
+    async fn an_issuer_says_where_its_keys_are() {
         let found = r#"{"jwks_uri":"https://issuer.example/keys"}"#;
         let rig = rig(&[(200, found), (200, SET), (200, r#"{"jwks_uri":"http://10.0.0.1/"}"#)]);
         let at = KeysAt::Issuer("https://issuer.example/tenant/".parse().unwrap());
-        assert!(rig.has(&at, Some("ID")));
+        assert!(rig.has(&at, Some("ID")).await);
         let expected = [
             "https://issuer.example/tenant/.well-known/openid-configuration",
             "https://issuer.example/keys",
         ];
         assert_eq!(*rig.script.asked.lock().unwrap(), expected);
-        assert!(!rig.has(&KeysAt::Issuer("https://other.example".parse().unwrap()), None));
+        assert!(!rig.has(&KeysAt::Issuer("https://other.example".parse().unwrap()), None).await);
         assert_eq!(rig.asked(), 3);
     }
 
-    #[test]
-    fn strangers_cannot_have_any_number_of_certificates_fetched() {
-        let rig = rig(&[]);
-        for number in 0..1000 {
-            let url = format!("https://sns.example/{number}.pem").parse().unwrap();
-            assert!(!rig.has(&KeysAt::Certificate(url), None));
+    #[tokio::test]
+    async fn strangers_cannot_have_any_number_of_certificates_fetched() {
+        let pem = include_str!("../verify/tests/certificates/leaf.pem");
+        let rig = rig(&[(200, pem)]);
+        let certificate = |host: &str, number: usize| {
+            KeysAt::Certificate(format!("https://{host}.example/{number}.pem").parse().unwrap())
+        };
+        assert!(rig.has(&certificate("good", 0), None).await);
+        for round in 0..10 {
+            for number in 0..100 {
+                assert!(!rig.has(&certificate("bad", round * 100 + number), None).await);
+            }
+            // What could be had stays, and another host's have a budget of their own.
+            assert!(rig.has(&certificate("good", 0), None).await);
+            rig.clock.advance(MINUTE);
         }
-        assert_eq!(rig.asked(), CERTIFICATES_PER_MINUTE as usize);
-        assert!(rig.fetcher.places.lock().unwrap().by_place.len() <= PLACES_MAX);
+        assert_eq!(rig.asked(), 1 + 10 * CERTIFICATES_PER_MINUTE as usize);
+        assert!(rig.fetcher.places.lock().unwrap().certificates.len() <= CERTIFICATES_MAX);
     }
 }

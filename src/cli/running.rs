@@ -102,14 +102,14 @@ impl Running {
             arming: Arc::clone(&arming),
         };
         let admin_task = tokio::spawn(admin::serve(private, admin, admin_stops));
-        let (clock, counted) = (Arc::clone(&world.clock), Arc::clone(&metrics));
+        let keys = KeyFetcher::new(transport, &world, Arc::clone(&metrics));
         let ingress = Ingress {
             world,
             store: any_store,
             live: watched,
             metrics: Arc::clone(&metrics),
             arming,
-            keys: Arc::new(KeyFetcher::new(transport, clock, counted)),
+            keys,
         };
         let ingress_task = tokio::spawn(ingress::serve(public, ingress, ingress_stops));
         Ok(Self {

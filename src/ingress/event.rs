@@ -59,7 +59,11 @@ pub fn new_events(
     };
     let (kind, payload) = read_payload(source.body.as_ref(), received);
     let (Some(path), Ok(whole)) = (&source.event.split, &payload) else {
-        let digest = digest_body(&kind, payload.as_ref().ok(), &received.body, &source.event);
+        let digest = match (received.body.is_empty(), received.target.split_once('?')) {
+            // What a request without a body says stands in its query.
+            (true, Some((_, query))) => Sha256::digest(format!("?{query}")).into(),
+            _ => digest_body(&kind, payload.as_ref().ok(), &received.body, &source.event),
+        };
         let piece = Piece {
             kind,
             payload: payload.as_ref().map_err(Clone::clone),

@@ -54,7 +54,7 @@ pub struct Ingress {
     /// Which sources may take a secret out of a handshake.
     pub arming: Arc<Arming>,
     /// The keys of providers that have to be fetched.
-    pub keys: Arc<KeyFetcher>,
+    pub keys: KeyFetcher,
 }
 
 /// Serves until `shutdown` is true, then finishes what is in flight within [`SHUTDOWN_GRACE`].

@@ -292,8 +292,12 @@ impl Front {
         if arming.left(&source.name).is_none() {
             return Err(not_armed());
         }
-        let value = Handshake::secret(asked, at).map_err(malformed_handshake)?;
-        let answer = handshake.answer(asked).map_err(malformed_handshake)?;
+        let malformed = |why| Refusal {
+            status: StatusCode::UNAUTHORIZED,
+            ..malformed_handshake(why)
+        };
+        let value = Handshake::secret(asked, at).map_err(malformed)?;
+        let answer = handshake.answer(asked).map_err(malformed)?;
         let received = asked.received;
         let taken = arming.take(&source.name).ok_or_else(not_armed)?;
         let secret = CapturedSecret {
@@ -372,8 +376,8 @@ fn malformed_handshake(why: handshake::Unanswerable) -> Refusal {
 }
 
 fn unproved(source: &Source, rejection: Rejection) -> Refusal {
-    if rejection == Rejection::KeyUnavailable {
-        // Nothing is known against the sender: let it come again.
+    if matches!(rejection, Rejection::KeyUnavailable | Rejection::UnusableSecret) {
+        // Nothing is known against the sender, and the fault is ours or the key's keeper's: let it come again.
         return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, rejection.as_str());
     }
     Refusal::new(source.respond.unverified, rejection.as_str())

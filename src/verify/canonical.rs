@@ -44,10 +44,10 @@ impl Canonical {
         match self {
             Canonical::SortedForm
             | Canonical::PhpSerialize { .. }
-            | Canonical::Lines(_)
             | Canonical::Jcs
             | Canonical::PlivoV3 => true,
-            Canonical::HeaderLines { .. }
+            Canonical::Lines(_)
+            | Canonical::HeaderLines { .. }
             | Canonical::SignedHeaders { .. }
             | Canonical::AtlassianRequest => false,
         }
@@ -95,7 +95,9 @@ type Pair = (String, String);
 fn fields(request: &Request<'_>) -> Option<Vec<Pair>> {
     let text =
         |field: &Field| Some((field.name.clone(), String::from_utf8(field.value.clone()).ok()?));
-    request.form().iter().map(text).collect()
+    let fields = request.form()?;
+    (fields.len() <= PIECES_MAX).then_some(())?;
+    fields.iter().map(text).collect()
 }
 
 /// By name, and of one name by value.

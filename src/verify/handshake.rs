@@ -88,7 +88,8 @@ impl Confirm {
         let url = Url::parse(std::str::from_utf8(&text).ok()?).ok()?;
         let pinned = self.host.is_match(url.host_str()?)
             && self.path.as_ref().is_none_or(|path| path.is_match(url.path()));
-        (pinned && is_safe(&url)).then_some(url)
+        let is_plain = url.fragment().is_none() && (url.port().is_none() || url.scheme() == "http");
+        (pinned && is_plain && is_safe(&url)).then_some(url)
     }
 }
 
@@ -130,7 +131,8 @@ impl Handshake {
 
     /// A place whose HMAC the answer gives though nothing bounds what stands there: with `verify: false` the answer would
     /// sign for strangers.
-    pub fn signs_anything(&self) -> Option<String> {
+    pub fn signs_anything(&self, scheme: &Scheme) -> Option<String> {
+        let is_body = signs_bare_body(scheme);
         let mut texts: Vec<&Text> = self.headers.iter().map(|(_, text)| text).collect();
         match &self.body {
             None => {}
@@ -139,7 +141,16 @@ impl Handshake {
         }
         let is_bounded = |at: &Selector| {
             let of = self.when.all.iter().filter(|condition| condition.at == *at);
-            of.into_iter().any(|it| matches!(it.expected, Expected::Match(_) | Expected::Equal(_)))
+            of.into_iter().any(|it| match &it.expected {
+                // A body of one word is a body, too.
+                Expected::Match(pattern) => {
+                    !(is_body && JSON_WORDS.iter().any(|word| pattern.is_match(word.as_bytes())))
+                }
+                Expected::Equal(text) => text
+                    .iter()
+                    .all(|part| matches!(part.source(), Part::Literal(_) | Part::Config(_))),
+                Expected::Present | Expected::Absent => false,
+            })
         };
         texts.into_iter().flatten().find_map(|part| match part {
             Part::Filtered(of, filters)
@@ -191,6 +202,34 @@ impl Tree {
             Tree::Map(pairs) => pairs.iter().for_each(|(_, tree)| tree.texts(found)),
             Tree::Fixed(_) => {}
         }
+    }
+}
+
+/// What JSON can be without a bracket or a quotation mark.
+const JSON_WORDS: &[&str] = &[
+    "0",
+    "1",
+    "12345",
+    "1234567890123456789012345",
+    "-1",
+    "1.5",
+    "1E5",
+    "1e-5",
+    "true",
+    "false",
+    "null",
+    "{}",
+    "[]",
+    "\"\"",
+];
+
+/// The body alone is what some part of the scheme signs.
+fn signs_bare_body(scheme: &Scheme) -> bool {
+    match scheme {
+        Scheme::Signing(signing) => signing.signed == [Part::Body],
+        Scheme::AnyOf(schemes) | Scheme::AllOf(schemes) => schemes.iter().any(signs_bare_body),
+        Scheme::ForEach { scheme, .. } => signs_bare_body(scheme),
+        Scheme::Token(_) | Scheme::Jwt(_) | Scheme::Require(_) | Scheme::None { .. } => false,
     }
 }
 

@@ -84,6 +84,7 @@ struct Header {
     kid: Option<String>,
     #[serde(default)]
     crit: Vec<String>,
+    b64: Option<bool>,
 }
 
 /// A token, taken apart and not yet believed.
@@ -160,7 +161,7 @@ fn parts(jwt: &Jwt, request: &Request<'_>) -> Result<Parts, Rejection> {
     let detached = matches!(jwt.at, JwtAt::Detached { .. });
     // An extension that is not understood must not be passed over (RFC 7515, 4.1.11).
     let is_understood = match detached {
-        true => parsed.crit.iter().all(|name| name == "b64"),
+        true => parsed.crit == ["b64"] && parsed.b64 == Some(false),
         false => parsed.crit.is_empty(),
     };
     if !is_understood || detached != content.is_empty() {

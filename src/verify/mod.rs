@@ -98,14 +98,16 @@ pub fn wants(
     let mut wants = Vec::new();
     let mut find = |scheme: &Scheme, request: &Request<'_>| {
         let found = match scheme {
+            _ if wants.len() >= WANTS_MAX => None,
             Scheme::Signing(signing) => signing::want(signing, request),
             Scheme::Jwt(jwt) => jwt::want(jwt, request),
             _ => None,
         };
         wants.extend(found.filter(|want| !wants.contains(want)));
     };
-    each(scheme, &Request::new(received, keys, about, now), &mut find);
-    wants.truncate(WANTS_MAX);
+    if scheme.fetches() {
+        each(scheme, &Request::new(received, keys, about, now), &mut find);
+    }
     wants
 }
 
@@ -154,7 +156,13 @@ fn prove(scheme: &Scheme, request: &Request<'_>) -> Result<(), Rejection> {
                     Ok(()) => return Ok(()),
                     // What was there and wrong tells more than what was not there.
                     // A right signature that came too late tells most.
-                    Err(rejection) if reason.is_absence() || rejection.is_of_time() => {
+                    // And of whom nothing could be known is not refused.
+                    _ if reason == Rejection::KeyUnavailable => {}
+                    Err(rejection)
+                        if reason.is_absence()
+                            || rejection.is_of_time()
+                            || rejection == Rejection::KeyUnavailable =>
+                    {
                         reason = rejection;
                     }
                     Err(_) => {}

@@ -12,8 +12,8 @@ use super::Received;
 use super::fetched::Fetched;
 use super::scheme::{JsonStep, json_place};
 use super::text::Selector;
-use crate::body::BodyRule;
 use crate::body::form::{self, Field, FormSyntax};
+use crate::body::{BodyKind, BodyRule};
 use crate::secret::{SecretRef, SecretValue, Vault};
 
 /// The keys that a verification may use.
@@ -54,7 +54,7 @@ pub(super) struct Request<'a> {
     element: Option<&'a Json>,
     /// The body is parsed once, and only where something asks for it. `None`: it is no JSON.
     json: OnceCell<Option<Json>>,
-    form: OnceCell<Vec<Field>>,
+    form: OnceCell<Option<Vec<Field>>>,
 }
 
 /// How often something that must be there once is there.
@@ -109,6 +109,8 @@ impl<'a> Request<'a> {
                 Some(rule @ BodyRule::JsonIn { .. }) => {
                     rule.kind(self.received.content_type().as_deref()).payload(body).ok()
                 }
+                // Whose payload is a form is read as nothing else.
+                None if self.form_syntax().is_some() => None,
                 _ => serde_json::from_slice(body).ok(),
             }
         };
@@ -118,14 +120,29 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// The fields of the form; what cannot be read as one has none.
-    pub(super) fn form(&self) -> &[Field] {
-        self.form.get_or_init(|| {
-            let content_type = self.received.content_type();
-            let syntax = content_type.as_deref().and_then(FormSyntax::named);
-            let syntax = syntax.unwrap_or(FormSyntax::Urlencoded);
-            form::fields(&syntax, &self.received.body).unwrap_or_default()
-        })
+    /// The fields of the form. `None`: the payload is read as no form, or cannot be; what proves the sender must stand in
+    /// what becomes the event.
+    pub(super) fn form(&self) -> Option<&[Field]> {
+        let read = || form::fields(&self.form_syntax()?, &self.received.body).ok();
+        self.form.get_or_init(read).as_deref()
+    }
+
+    fn form_syntax(&self) -> Option<FormSyntax> {
+        let content_type = self.received.content_type();
+        let Some(rule) = self.about.body else {
+            return content_type.as_deref().and_then(FormSyntax::named);
+        };
+        match rule.kind(content_type.as_deref()) {
+            BodyKind::Form => Some(FormSyntax::Urlencoded),
+            BodyKind::Multipart { boundary } => Some(FormSyntax::Multipart { boundary }),
+            BodyKind::JsonIn { form, .. } => Some(form),
+            BodyKind::Base64In { form, .. } => form,
+            BodyKind::Json
+            | BodyKind::Text
+            | BodyKind::Binary
+            | BodyKind::Jwt
+            | BodyKind::Xml { .. } => None,
+        }
     }
 
     /// The one value at a place. A second header or parameter of a name is never guessed about: which one the sender and the
@@ -154,7 +171,8 @@ impl<'a> Request<'a> {
                 values.map(|(_, value)| value.as_bytes().into()).collect()
             }
             Selector::Form(name) => {
-                let fields = self.form().iter().filter(|field| field.name == *name);
+                let fields =
+                    self.form().unwrap_or_default().iter().filter(|field| field.name == *name);
                 fields.map(|field| field.value.clone().into()).collect()
             }
             Selector::Json(path) => {

@@ -257,6 +257,17 @@ impl Scheme {
 }
 
 impl Scheme {
+    /// Some part of it needs keys that are fetched.
+    pub(super) fn fetches(&self) -> bool {
+        match self {
+            Scheme::Signing(signing) => signing.certificate.is_some(),
+            Scheme::Jwt(jwt) => matches!(jwt.keys, JwtKeys::Fetched(_)),
+            Scheme::AnyOf(schemes) | Scheme::AllOf(schemes) => schemes.iter().any(Scheme::fetches),
+            Scheme::ForEach { scheme, .. } => scheme.fetches(),
+            Scheme::Token(_) | Scheme::Require(_) | Scheme::None { .. } => false,
+        }
+    }
+
     /// The private key that a sender needs where the router fetches the public one.
     pub fn fetched_key(&self) -> Option<PublicKey> {
         match self {

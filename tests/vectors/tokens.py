@@ -115,7 +115,7 @@ for header in [{"kid": "k1"}, {}]:
 other = {**google, "aud": "my audience"}
 add("google-pubsub", {"Authorization": "Bearer " + token(other, rs256, alg="RS256", kid="k1")}, PUSH, "cryptography", None,
     config={**settings, "audience": "my audience"}, jwks=jwks())
-add("kinde", {}, token({"event_id": "e1", "type": "user.created", "timestamp": ISO}, rs256, alg="RS256", kid="k1"),
+add("kinde", {}, token({"event_id": "e1", "type": "user.created", "timestamp": ISO, "data": {"user": {}}}, rs256, alg="RS256", kid="k1"),
     "cryptography", None, config={"domain": "example.kinde.com"}, jwks=jwks())
 pem = rsa.public_key().public_bytes(ser.Encoding.PEM, ser.PublicFormat.SubjectPublicKeyInfo).decode()
 add("wix", {}, token({"data": '{"eventType":"x"}', **FRESH}, rs256, alg="RS256"), "cryptography", pem)

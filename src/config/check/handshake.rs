@@ -121,7 +121,10 @@ impl Checker {
         };
         let when = conditions;
         let handshake = Handshake { when, verify, capture, confirm, status, headers, body };
-        if !verify && let Some(at) = handshake.signs_anything() {
+        if !verify
+            && let Some(scheme) = scheme
+            && let Some(at) = handshake.signs_anything(scheme)
+        {
             self.push(
                 Diagnostic::new(
                     Code::InvalidValue,

@@ -135,7 +135,8 @@ fn a_secret_is_read_where_it_stands_and_only_a_secret() {
     }
     check(query("token"), &received, Some("q"));
     check(query("twice"), &received, None);
-    let form = bare(&[], &[], "token=f&other=1");
+    let form =
+        bare(&[("content-type", "application/x-www-form-urlencoded")], &[], "token=f&other=1");
     check(Selector::Form("token".to_owned()), &form, Some("f"));
     check(Selector::Form("absent".to_owned()), &form, None);
 }

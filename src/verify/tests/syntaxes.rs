@@ -2,6 +2,8 @@
 
 use super::*;
 
+const FORM: &[(&str, &str)] = &[("content-type", "application/x-www-form-urlencoded")];
+
 const NOW: i64 = 1_700_000_000;
 
 fn verdict(scheme: &Scheme, received: Received) -> Verdict {
@@ -86,16 +88,16 @@ fn signature_time_and_text_may_stand_in_the_body() {
         ..plain(&["hush"])
     });
     let mac = hex_mac("b c");
-    assert_eq!(verdict(&form, bare(&[], &[], &format!("a=b+c&mac={mac}"))), Ok(()));
-    let twice = bare(&[], &[], &format!("a=b+c&a=d&mac={mac}"));
+    assert_eq!(verdict(&form, bare(FORM, &[], &format!("a=b+c&mac={mac}"))), Ok(()));
+    let twice = bare(FORM, &[], &format!("a=b+c&a=d&mac={mac}"));
     assert_eq!(verdict(&form, twice), Err(Rejection::MalformedSignature));
     let token = Scheme::Token(Token {
         at: TokenAt::Form("t".to_owned()),
         secrets: vec![secret("hush")].into(),
     });
-    assert_eq!(verdict(&token, bare(&[], &[], "a=1&t=hush")), Ok(()));
-    assert_eq!(verdict(&token, bare(&[], &[], "t=hash")), Err(Rejection::WrongToken));
-    assert_eq!(verdict(&token, bare(&[], &[], "t=hush&t=hash")), Err(Rejection::MalformedToken));
+    assert_eq!(verdict(&token, bare(FORM, &[], "a=1&t=hush")), Ok(()));
+    assert_eq!(verdict(&token, bare(FORM, &[], "t=hash")), Err(Rejection::WrongToken));
+    assert_eq!(verdict(&token, bare(FORM, &[], "t=hush&t=hash")), Err(Rejection::MalformedToken));
 }
 
 #[test]
@@ -173,5 +175,75 @@ fn of_any_a_right_signature_at_the_wrong_time_is_told_before_a_wrong_one() {
         let received = bare(&[("x-signature", &old), ("x-time", "1600000000")], &[], "{}");
         let told = verdict(&Scheme::AnyOf(schemes.into()), received);
         assert_eq!(told, Err(Rejection::StaleTimestamp));
+    }
+}
+
+#[test]
+fn what_proves_the_sender_stands_in_what_becomes_the_event() {
+    use crate::body::{BodyRule, Document};
+    let of_form = Scheme::Signing(Signing {
+        signature: Signature {
+            at: Selector::Form("mac".to_owned()),
+            groups: None,
+            encoding: SignatureEncoding::Hex,
+            syntax: SignatureSyntax::Prefix(String::new()),
+        },
+        signed: vec![Part::At(Selector::Form("p".to_owned()))],
+        ..plain(&["hush"])
+    });
+    let mac = hex_mac("real");
+    let base64 = BodyRule::Base64In { path: vec!["p".to_owned()], document: Document::Text };
+    let judged = |rule: Option<&BodyRule>, content_type: Option<&str>, body: &str| {
+        let headers: Vec<_> = content_type.map(|it| ("content-type", it)).into_iter().collect();
+        let about = About { public_url: None, body: rule };
+        let known = vault(&["hush"]);
+        let keys = Keys::of(&known);
+        verify(&of_form, bare(&headers, &[], body), keys, about, Timestamp::UNIX_EPOCH).map(drop)
+    };
+    let form = format!("p=real&mac={mac}");
+    // A form to one reader and JSON to the other: a captured form inside one's own document.
+    let both = format!(r#"{{"p":"forged","x":"&p=real&mac={mac}&"}}"#);
+    let named = Some(FORM[0].1);
+    for rule in [None, Some(&base64)] {
+        assert_eq!(judged(rule, named, &form), Ok(()));
+        for content_type in [None, Some("application/json"), Some("text/plain")] {
+            let verdict = judged(rule, content_type, &both);
+            assert_eq!(verdict, Err(Rejection::MissingSignature), "{rule:?} {content_type:?}");
+        }
+    }
+    assert_eq!(judged(Some(&BodyRule::Form), None, &form), Ok(()));
+    for rule in [BodyRule::Json, BodyRule::Text, BodyRule::Binary, BodyRule::Jwt] {
+        assert_eq!(judged(Some(&rule), named, &form), Err(Rejection::MissingSignature), "{rule:?}");
+    }
+    let of_json = Scheme::Token(Token {
+        at: TokenAt::Json("$.p".to_owned()),
+        secrets: vec![secret("hush")].into(),
+    });
+    let known = vault(&["hush"]);
+    let request = bare(FORM, &[], r#"{"p":"hush"}"#);
+    let verdict =
+        verify(&of_json, request, Keys::of(&known), About::default(), Timestamp::UNIX_EPOCH);
+    assert!(verdict.is_err(), "its payload is the form");
+}
+
+#[test]
+fn of_any_a_key_that_cannot_be_had_is_told_before_all_else() {
+    use crate::verify::fetched::KeysAt;
+    use crate::verify::jwt::{Jwt, JwtAt, JwtKeys};
+    let url = "https://keys.example/".parse().unwrap();
+    let jwt = Scheme::Jwt(Jwt {
+        at: JwtAt::Bearer,
+        algorithms: vec![crate::verify::algorithm::JwtAlgorithm::Rs256],
+        keys: JwtKeys::Fetched(KeysAt::Jwks(url)),
+        required: Vec::new(),
+        claims: Vec::new(),
+        tolerance: None,
+    });
+    let token = Scheme::Token(Token { at: TokenAt::Bearer, secrets: vec![secret("hush")].into() });
+    let shown = "Bearer eyJhbGciOiJSUzI1NiJ9.e30.AAAA";
+    for schemes in [vec![token.clone(), jwt.clone()], vec![jwt, token]] {
+        let scheme = Scheme::AnyOf(schemes);
+        let verdict = verdict(&scheme, bare(&[("authorization", shown)], &[], "{}"));
+        assert_eq!(verdict, Err(Rejection::KeyUnavailable));
     }
 }
