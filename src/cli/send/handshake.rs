@@ -136,7 +136,7 @@ impl One<'_> {
                 out("   as expected\n");
                 if handshake.capture.is_some() {
                     out(&format!(
-                        "   the router trusts this secret now: `router sources list` shows that it has it; if it was a test, take it away by `router sources drop {}`\n",
+                        "   the router trusts this secret now; if this was a test, take it away: `router sources list` shows its id for `router sources drop {} ID`\n",
                         source.name
                     ));
                 }
