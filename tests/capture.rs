@@ -86,6 +86,12 @@ async fn a_secret_comes_in_a_handshake_outlives_a_kill_and_goes_when_it_is_dropp
     assert_eq!(handshake(&router, SECRET).await, (204, Some(SECRET.to_owned())));
     assert_eq!(handshake(&router, "another").await, (401, None));
     assert_eq!(event(&router, "blue", SECRET, "e1").await, 200);
+    let listed = done(&router, &["list", "--json"]);
+    let listed: serde_json::Value = serde_json::from_str(&listed).expect("JSON");
+    let tasks = &listed["sources"][0];
+    let id = tasks["secrets"][0]["id"].as_str().expect("an id").to_owned();
+    let revealed = sources(&router, &["reveal", "tasks", &id]);
+    assert_eq!(String::from_utf8(revealed.stdout).expect("UTF-8").trim(), SECRET);
     // It is of this part of the path alone.
     assert_eq!(event(&router, "red", SECRET, "e1").await, 401);
     let metrics = router.metrics().await;

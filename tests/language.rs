@@ -859,6 +859,72 @@ async fn a_sample_is_signed_and_sent() {
     assert_eq!(rig.downstream.requests().len(), 1);
 }
 
+/// What the sender signs of the URL is what the router checks; a bad signature gets what the source has for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sample_signs_the_url_that_the_provider_knows() {
+    let route = |name: &str, source: &str| {
+        let text = format!(
+            "route: {name}\nsource: {{ path: /{name}, {source}, event: {{ id: $.id }} }}\n{TELL}\n"
+        );
+        (format!("routes/{name}.yaml"), text)
+    };
+    let by = |provider: &str| {
+        format!("verify: {{ provider: {provider}, secret: {{ env: LANGUAGE_TEST_SECRET }} }}")
+    };
+    let own_url = "public_url: \"https://elsewhere.example/calls\"";
+    let files = [
+        route("calls", &format!("{own_url}, {}", by("twilio"))),
+        route("shop", &by("square")),
+        route("debits", &by("gocardless")),
+        (
+            "routes/classic.yaml".to_owned(),
+            format!(
+                "route: classic\nsource: {{ path: /classic, {} }}\n{TELL}\n",
+                by("paddle-classic").replace("env: LANGUAGE_TEST_SECRET", "file: ../key.pem")
+            ),
+        ),
+        ("key.pem".to_owned(), include_str!("../src/simulate/stand_in/rsa.pub.pem").to_owned()),
+        ("form.txt".to_owned(), "id=f1&alert_id=c1&x=j%C3%B6n".to_owned()),
+        ("p.json".to_owned(), "{\"id\":\"p1\",\"events\":[{\"id\":\"d1\"}]}".to_owned()),
+    ];
+    let env = [("LANGUAGE_TEST_SECRET", "sesame")];
+    let rig = rig("public_url: https://hooks.example.com/base", &borrowed(&files), &env).await;
+    let run = |args: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_router"))
+            .current_dir(rig.folder.path())
+            .args(args)
+            .envs(env)
+            .output()
+            .expect("it starts");
+        let out = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code(), out + &String::from_utf8_lossy(&output.stderr))
+    };
+    let form =
+        ["--payload", "form.txt", "--header", "content-type:application/x-www-form-urlencoded"];
+    let json = ["--payload", "p.json"];
+    for (route, sample, answers, bad) in [
+        ("calls", &form[..], "204", "401"),
+        ("shop", &json[..], "200", "401"),
+        ("debits", &json[..], "200", "498"),
+    ] {
+        let to = rig.router.url(&format!("/{route}"));
+        let send = [&["send", route, "--to", &to][..], sample].concat();
+        let (code, said) = run(&send);
+        assert!(code == Some(0) && said.contains(answers), "{route}: {said}");
+        let (code, said) = run(&[&send[..], &["--bad-signature"]].concat());
+        assert!(code == Some(0) && said.contains(bad), "{route}: {said}");
+    }
+    // Signed with a query that the sample has, with one that the signing adds, and with what no key of ours can make.
+    for args in [
+        &[&["try", "calls", "--query", "a=1"][..], &form].concat()[..],
+        &[&["try", "calls", "--query", "a=1"][..], &json].concat(),
+        &[&["try", "classic"][..], &form].concat(),
+    ] {
+        let (code, said) = run(args);
+        assert_eq!(code, Some(0), "{args:?}: {said}");
+    }
+}
+
 /// `event.split`: an element is the payload of its event everywhere.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_elements_of_one_post_are_events() {

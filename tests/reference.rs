@@ -30,7 +30,7 @@ fn pages_are_fresh() {
 /// The table of the built-in presets.
 fn providers_page() -> String {
     let mut page = "# Provider presets\n\n`verify: { provider: NAME, secret: … }` takes one. `router providers show NAME` prints it.\n\n\
-        | name | provider | strength | event id | time covered | resends for | waits for |\n| --- | --- | --- | --- | --- | --- | --- |\n"
+        | name | provider | strength | `config` | events of one POST | event id | time covered | resends for | waits for |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n"
         .to_owned();
     for (name, yaml) in BUILT_IN {
         let file = Files::new("/nowhere").add("providers/a.yaml", *yaml);
@@ -45,13 +45,22 @@ fn providers_page() -> String {
             "token" => "a shared token, nothing is signed",
             _ => "nothing is proved",
         };
-        let id = yaml.split_once("event:\n  id: ").and_then(|(_, rest)| rest.lines().next());
-        let id = id.unwrap_or("");
+        let event = yaml.split_once("\nevent:\n").map_or("", |(_, rest)| rest);
+        let of_event = |key: &str| event.lines().find_map(|line| line.strip_prefix(key));
+        let id = of_event("  id: ").map(|id| format!("`{id}`")).unwrap_or_default();
+        let split = of_event("  split: ")
+            .map(|path| format!("`{}`", path.trim_matches('"')))
+            .unwrap_or_default();
+        let config = node.get("config").and_then(|config| config.as_map()).unwrap_or_default();
+        let config: Vec<String> =
+            config.iter().map(|pair| format!("`{}`", pair.key.text)).collect();
+        let config = config.join(", ");
         let timed = if yaml.contains("tolerance:") { "yes" } else { "no" };
         let (title, span, wait) =
             (text(&["title"]), text(&["retries", "span"]), text(&["retries", "timeout"]));
-        page +=
-            &format!("| `{name}` | {title} | {strength} | `{id}` | {timed} | {span} | {wait} |\n");
+        page += &format!(
+            "| `{name}` | {title} | {strength} | {config} | {split} | {id} | {timed} | {span} | {wait} |\n"
+        );
     }
     page
 }

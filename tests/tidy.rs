@@ -39,7 +39,8 @@ const ONLY: &[(&str, &[&str])] = &[
 const KNOWN_IN: &[(&str, &[&str])] = &[
     ("minijinja::", &["template"]),
     ("ring::signature", &["verify"]),
-    ("spki::", &["verify"]),
+    ("x509_cert::", &["verify"]),
+    ("webpki", &["verify"]),
     ("multer::", &["body"]),
     ("quick_xml::", &["body"]),
     ("jsonpath_rust::", &["extract"]),

@@ -103,6 +103,7 @@ fn app(admin: Admin, loopback: bool) -> Router {
         .route("/api/v1/sources/{name}/arm", post(sources::arm))
         .route("/api/v1/sources/{name}/disarm", post(sources::disarm))
         .route("/api/v1/sources/{name}/secrets/{id}", delete(sources::drop_secret))
+        .route("/api/v1/sources/{name}/secrets/{id}/reveal", post(sources::reveal))
         .route("/api/v1/store/files", get(store::list))
         .route("/api/v1/store/files/{name}", get(store::read))
         .route("/api/v1/store/export", get(transfer::export))
@@ -167,7 +168,7 @@ async fn authenticate(
 }
 
 async fn index() -> &'static str {
-    "router\n\n/healthz\n/readyz\n/metrics\n/api/v1/events\n/api/v1/events/{eventId}\n/api/v1/causes\nPOST /api/v1/events/{eventId}/replay\n/api/v1/sources\nPOST /api/v1/sources/{name}/arm\nPOST /api/v1/sources/{name}/disarm\nDELETE /api/v1/sources/{name}/secrets/{id}\n/api/v1/store/export\nPOST /api/v1/store/import\n/api/v1/store/files\n/api/v1/store/files/{name}\n"
+    "router\n\n/healthz\n/readyz\n/metrics\n/api/v1/events\n/api/v1/events/{eventId}\n/api/v1/causes\nPOST /api/v1/events/{eventId}/replay\n/api/v1/sources\nPOST /api/v1/sources/{name}/arm\nPOST /api/v1/sources/{name}/disarm\nDELETE /api/v1/sources/{name}/secrets/{id}\nPOST /api/v1/sources/{name}/secrets/{id}/reveal\n/api/v1/store/export\nPOST /api/v1/store/import\n/api/v1/store/files\n/api/v1/store/files/{name}\n"
 }
 
 async fn alive() -> Response {

@@ -1,5 +1,5 @@
 //! Sources and the secrets that their providers' handshakes brought: what there is, who waits for one, and taking one away.
-//! A secret is never shown; its fingerprint tells which it is.
+//! A secret is not shown, its fingerprint tells which it is; but where a provider wants back what it sent, an admin may see it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -147,6 +147,22 @@ pub(super) async fn disarm(
     Ok(axum::Json(json!({ "name": name, "wasArmed": was_armed })).into_response())
 }
 
+/// `POST /api/v1/sources/{name}/secrets/{id}/reveal`
+pub(super) async fn reveal(
+    State(admin): State<Admin>,
+    Extension(actor): Extension<Actor>,
+    path: Result<Path<(String, String)>, PathRejection>,
+) -> Result<Response, Problem> {
+    actor.may(Role::Admin)?;
+    let (name, uid) = secret_of(path)?;
+    let secrets = admin.store.secrets().await?;
+    let secret = secrets.iter().find(|secret| secret.source == name && secret.id == uid);
+    let secret = secret.ok_or_else(|| no_secret(&name, &uid.to_string()))?;
+    log::source_operated(&name, &actor.name, "reveal_secret", &uid.to_string());
+    Ok(axum::Json(json!({ "name": name, "id": uid, "secret": secret.value.expose() }))
+        .into_response())
+}
+
 /// `DELETE /api/v1/sources/{name}/secrets/{id}`
 pub(super) async fn drop_secret(
     State(admin): State<Admin>,
@@ -154,22 +170,32 @@ pub(super) async fn drop_secret(
     path: Result<Path<(String, String)>, PathRejection>,
 ) -> Result<Response, Problem> {
     actor.may(Role::Operator)?;
-    let Path((name, id)) = path.map_err(|_| Problem::bad_request("the address is not UTF-8"))?;
-    let name = SourceName::from(name);
-    let not_found = || {
-        let why = format!(
-            "the source `{name}` has no captured secret `{id}`; `router sources list` names them"
-        );
-        Problem::new(StatusCode::NOT_FOUND, why)
-    };
-    let uid = Uid(id.parse().map_err(|_| not_found())?);
+    let (name, uid) = secret_of(path)?;
     let (at, actor) = (admin.world.clock.now(), actor.name);
     let dropped = DroppedSecret { id: uid, at, actor: actor.clone() };
     if !admin.store.drop_secret(name.clone(), dropped).await? {
-        return Err(not_found());
+        return Err(no_secret(&name, &uid.to_string()));
     }
     log::source_operated(&name, &actor, "drop_secret", &uid.to_string());
     Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+fn secret_of(
+    path: Result<Path<(String, String)>, PathRejection>,
+) -> Result<(SourceName, Uid), Problem> {
+    let Path((name, id)) = path.map_err(|_| Problem::bad_request("the address is not UTF-8"))?;
+    let name = SourceName::from(name);
+    match id.parse() {
+        Ok(uid) => Ok((name, Uid(uid))),
+        Err(_) => Err(no_secret(&name, &id)),
+    }
+}
+
+fn no_secret(name: &SourceName, id: &str) -> Problem {
+    let why = format!(
+        "the source `{name}` has no captured secret `{id}`; `router sources list` names them"
+    );
+    Problem::new(StatusCode::NOT_FOUND, why)
 }
 
 fn source_name(name: Result<Path<String>, PathRejection>) -> Result<SourceName, Problem> {

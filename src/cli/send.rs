@@ -144,11 +144,26 @@ fn provider<'a>(
         None => Url::parse(&format!("http://{}{}", reachable(set.server.listen), sample.target))
             .context("the listen address makes no URL")?,
     };
-    let public_url = match source.public_url.clone().or_else(|| set.server.public_url.clone()) {
-        Some(base) => {
-            base.join(&sample.target).context("`public_url` and the source's path make no URL")?
+    let public_url = match (&source.public_url, &set.server.public_url) {
+        // It is the whole URL; the query is what this sample has.
+        (Some(url), _) => {
+            let mut url = url.clone();
+            if url.query().is_none() {
+                url.set_query(sample.target.split_once('?').map(|(_, query)| query));
+            }
+            url
         }
-        None => to.clone(),
+        (None, Some(base)) => {
+            let (path, query) = match sample.target.split_once('?') {
+                Some((path, query)) => (path, Some(query)),
+                None => (sample.target.as_str(), None),
+            };
+            let mut url = base.clone();
+            url.set_path(&format!("{}{path}", base.path().trim_end_matches('/')));
+            url.set_query(query);
+            url
+        }
+        (None, None) => to.clone(),
     };
     Ok(Provider {
         scheme: &source.verify.scheme,

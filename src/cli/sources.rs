@@ -33,6 +33,13 @@ enum Command {
     },
     /// Take no secret after all
     Disarm { name: String },
+    /// Print a captured secret, for a provider that wants back what it sent (Notion); needs an admin's token, and is logged
+    Reveal {
+        name: String,
+        /// As `sources list` shows it
+        #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
+        id: String,
+    },
     /// Take a captured secret away: what it signs is refused from now on
     Drop {
         name: String,
@@ -59,6 +66,14 @@ pub async fn run(args: Args, _global: &Global) -> anyhow::Result<ExitCode> {
                 (true, _) => format!("{disarmed:#}\n"),
                 (false, Some(true)) => format!("{} is disarmed\n", text(&disarmed["name"])),
                 (false, _) => format!("{} was not armed\n", text(&disarmed["name"])),
+            }
+        }
+        Command::Reveal { name, id } => {
+            let place = format!("{}/secrets/{}/reveal", path(&name), path_part(&id));
+            let revealed = api.post(&place, &json!({})).await?;
+            match args.json {
+                true => format!("{revealed:#}\n"),
+                false => format!("{}\n", text(&revealed["secret"])),
             }
         }
         Command::Drop { name, id } => {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use serde::Serialize;
 use serde_json::{Map, Value as Json};
-use url::Url;
+use url::{Position, Url};
 
 use super::sample::{self, SampleArgs};
 use super::{Global, check, out};
@@ -101,11 +101,12 @@ fn dry_runs(
     // The envelope is made only of what proved itself, here too: so the sample is signed and verified.
     let base = Url::parse("http://source.invalid").context("a plain URL")?;
     let url = base.join(&sample.target).context("the source's path makes no URL")?;
-    let (signs, verifies) = stand_in::vaults(&source.verify.scheme, &resolved.vault);
+    let scheme = stand_in::scheme(&source.verify.scheme);
+    let (signs, verifies) = stand_in::vaults(&scheme, &resolved.vault);
     let captured = [SecretValue::new(STAND_IN)];
-    let (private, fetched) = stand_in::fetched(&source.verify.scheme);
+    let (private, fetched) = stand_in::fetched(&scheme);
     let provider = Provider {
-        scheme: &source.verify.scheme,
+        scheme: &scheme,
         keys: Keys { captured: &captured, private: private.as_ref(), ..Keys::of(&signs) },
         body: source.body.as_ref(),
         public_url: url.clone(),
@@ -120,20 +121,21 @@ fn dry_runs(
         .collect();
     let received = Received {
         method: signed.method,
-        target: sample.target,
+        target: signed.url[Position::BeforePath..].to_owned(),
         path: sample.path,
         query,
         headers: signed.headers,
         body: signed.body,
         received_at: world.clock.now(),
     };
-    let public_url = Some(&provider.public_url);
     let keys = Keys { captured: &captured, fetched: &fetched, ..Keys::of(&verifies) };
+    let mut public_url = provider.public_url.clone();
+    public_url.set_query(None);
     let verified = verify(
-        &source.verify.scheme,
+        &scheme,
         received,
         keys,
-        About { public_url, body: source.body.as_ref() },
+        About { public_url: Some(&public_url), body: source.body.as_ref() },
         world.clock.now(),
     );
     let verified = match verified {

@@ -3,7 +3,7 @@
 
 use crate::secret::{SecretValue, Vault};
 use crate::verify::fetched::{Fetched, KeySet};
-use crate::verify::scheme::{PublicKey, Scheme};
+use crate::verify::scheme::{Algorithm, PublicKey, Scheme, Signing};
 
 pub struct KeyPair {
     /// PKCS#8 in PEM.
@@ -26,6 +26,29 @@ pub fn key_pair(kind: PublicKey) -> KeyPair {
             private: include_str!("stand_in/rsa.pem"),
             public: include_str!("stand_in/rsa.pub.pem"),
         },
+    }
+}
+
+/// `scheme` with SHA-256 where RSA has SHA-1, with which nothing here signs.
+pub fn scheme(scheme: &Scheme) -> Scheme {
+    match scheme {
+        Scheme::Signing(signing) => {
+            let algorithm = match signing.algorithm {
+                Algorithm::PublicKey(PublicKey::RsaSha1) => {
+                    Algorithm::PublicKey(PublicKey::RsaSha256)
+                }
+                other => other,
+            };
+            Scheme::Signing(Signing { algorithm, ..signing.clone() })
+        }
+        Scheme::AnyOf(schemes) => Scheme::AnyOf(schemes.iter().map(self::scheme).collect()),
+        Scheme::AllOf(schemes) => Scheme::AllOf(schemes.iter().map(self::scheme).collect()),
+        Scheme::ForEach { path, scheme } => {
+            Scheme::ForEach { path: path.clone(), scheme: Box::new(self::scheme(scheme)) }
+        }
+        Scheme::Token(_) | Scheme::Jwt(_) | Scheme::Require(_) | Scheme::None { .. } => {
+            scheme.clone()
+        }
     }
 }
 

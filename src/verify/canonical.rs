@@ -1,7 +1,7 @@
 //! Forms of a request that the sender and the router can both make, so that one can sign and the other check what a proxy or
 //! a parser may have written otherwise. Where a request has no such form, or two, there is none.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -58,7 +58,11 @@ const PIECES_MAX: usize = 10_000;
 
 pub(super) fn write(form: &Canonical, request: &Request<'_>) -> Option<Vec<u8>> {
     match form {
-        Canonical::SortedForm => Some(joined(&sorted(fields(request)?)?, "", "").into()),
+        Canonical::SortedForm => {
+            let mut sorted = sorted(fields(request)?)?;
+            sorted.dedup();
+            Some(joined(&sorted, "", "").into())
+        }
         Canonical::PhpSerialize { without } => php_serialize(fields(request)?, without),
         Canonical::Lines(lines) => named_lines(lines, request.json()?),
         Canonical::HeaderLines { list, required } => header_lines(list, required, request),
@@ -81,23 +85,17 @@ fn fields(request: &Request<'_>) -> Option<Vec<Pair>> {
     request.form().iter().map(text).collect()
 }
 
-type Sorted = BTreeMap<String, BTreeSet<String>>;
+/// By name, and of one name by value.
+type Sorted = Vec<Pair>;
 
 fn sorted(pairs: impl IntoIterator<Item = Pair>) -> Option<Sorted> {
-    let mut sorted = Sorted::new();
-    for (number, (name, value)) in pairs.into_iter().enumerate() {
-        if number >= PIECES_MAX {
-            return None;
-        }
-        sorted.entry(name).or_default().insert(value);
-    }
-    Some(sorted)
+    let mut sorted: Sorted = pairs.into_iter().take(PIECES_MAX + 1).collect();
+    sorted.sort();
+    (sorted.len() <= PIECES_MAX).then_some(sorted)
 }
 
 fn joined(sorted: &Sorted, assign: &str, between: &str) -> String {
-    let pairs = sorted.iter().flat_map(|(name, values)| {
-        values.iter().map(move |value| format!("{name}{assign}{value}"))
-    });
+    let pairs = sorted.iter().map(|(name, value)| format!("{name}{assign}{value}"));
     pairs.collect::<Vec<_>>().join(between)
 }
 
@@ -201,6 +199,8 @@ fn plivo_v3(request: &Request<'_>) -> Option<String> {
     let url = Url::parse(&request.url()?).ok()?;
     let query = sorted(url.query_pairs().into_owned())?;
     let form = match request.received.method {
+        // What a GET would bring in a body is not signed.
+        http::Method::GET if !request.received.body.is_empty() => return None,
         http::Method::GET => Sorted::new(),
         _ => sorted(fields(request)?)?,
     };

@@ -124,15 +124,14 @@ impl Asker<'_> {
     }
 
     /// What the request has stays.
-    fn fill(&self, at: &Selector, value: &str, draft: &mut Draft) -> Result<(), SignError> {
+    fn fill(&self, at: &Selector, value: &str, draft: &mut Draft) -> Result<(), AskError> {
         if self.has(at, draft) {
             return Ok(());
         }
         let content_type = Selector::Header("content-type".to_owned());
-        match at {
-            Selector::ContentType => draft.set(&content_type, value.to_owned()),
-            at => draft.set(at, value.to_owned()),
-        }
+        let place = if *at == Selector::ContentType { &content_type } else { at };
+        // Such as a path with `[0]` in a body that has no list: only the user knows what stands around it.
+        draft.set(place, value.to_owned()).map_err(|_| AskError::NoStandIn(at.clone()))
     }
 
     fn meet(&self, at: &Selector, expected: &Expected, draft: &mut Draft) -> Result<(), AskError> {

@@ -10,6 +10,7 @@ use url::Url;
 
 use super::Received;
 use super::fetched::Fetched;
+use super::scheme::{JsonStep, json_place};
 use super::text::Selector;
 use crate::body::BodyRule;
 use crate::body::form::{self, Field, FormSyntax};
@@ -197,9 +198,12 @@ fn media_type(value: &[u8]) -> Vec<u8> {
     media.trim_ascii().to_ascii_lowercase()
 }
 
-/// What stands at a path of plain members.
+/// What stands at a path of names and places (see [`super::scheme::json_place`]).
 pub(super) fn member<'a>(json: &'a Json, path: &str) -> Option<&'a Json> {
-    super::scheme::plain_members(path)?.into_iter().try_fold(json, |json, name| json.get(name))
+    json_place(path)?.into_iter().try_fold(json, |json, step| match step {
+        JsonStep::Name(name) => json.get(name),
+        JsonStep::Index(index) => json.get(index),
+    })
 }
 
 /// A text or a number, as text.

@@ -460,10 +460,42 @@ pub enum TokenAt {
 /// sender would put its token.
 pub fn plain_members(path: &str) -> Option<Vec<&str>> {
     let names: Vec<&str> = path.strip_prefix("$.")?.split('.').collect();
-    let plain = |name: &&str| {
-        !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-')
-    };
-    names.iter().all(plain).then_some(names)
+    names.iter().all(|name| is_plain_name(name)).then_some(names)
+}
+
+/// One step on the way to a value of a JSON body that is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JsonStep<'a> {
+    Name(&'a str),
+    /// `[0]`: the first of a list.
+    Index(usize),
+}
+
+/// The steps of a path to one value, `$.auth.token` or `$[0].data.code`; `None` for any other JSONPath, which may have several
+/// hits.
+pub fn json_place(path: &str) -> Option<Vec<JsonStep<'_>>> {
+    let mut steps = Vec::new();
+    for (number, segment) in path.strip_prefix('$')?.split('.').enumerate() {
+        let (name, mut rest) = segment.split_at(segment.find('[').unwrap_or(segment.len()));
+        match (number, is_plain_name(name)) {
+            (0, _) if name.is_empty() => {}
+            (0, _) | (_, false) => return None,
+            (_, true) => steps.push(JsonStep::Name(name)),
+        }
+        while !rest.is_empty() {
+            let (index, after) = rest.strip_prefix('[')?.split_once(']')?;
+            // As RFC 9535 writes one: no sign, no zeros before it.
+            let plain = index.chars().all(|c| c.is_ascii_digit());
+            let short = index == "0" || !index.starts_with('0');
+            steps.push(JsonStep::Index(index.parse().ok().filter(|_| plain && short)?));
+            rest = after;
+        }
+    }
+    (!steps.is_empty()).then_some(steps)
+}
+
+fn is_plain_name(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-')
 }
 
 /// Why a request was turned away. The log, the metric and the list of rejections say which; the sender gets 401 alone.
@@ -546,6 +578,46 @@ impl Rejection {
             Rejection::NoSecretCaptured => "no_secret_captured",
             Rejection::MissingValue => "missing_value",
             Rejection::WrongValue => "wrong_value",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_to_one_value() {
+        use JsonStep::{Index, Name};
+        let check = |path: &str, expected: &[JsonStep<'_>]| {
+            assert_eq!(json_place(path).as_deref(), Some(expected), "{path}");
+        };
+        check("$.a", &[Name("a")]);
+        check("$.a-1.b_2", &[Name("a-1"), Name("b_2")]);
+        check("$[0].data.code", &[Index(0), Name("data"), Name("code")]);
+        check("$.a[10][0]", &[Name("a"), Index(10), Index(0)]);
+        for path in [
+            "",
+            "$",
+            "a",
+            "a.b",
+            "$.",
+            "$a",
+            "$.a.",
+            "$..a",
+            "$.a[]",
+            "$.a[*]",
+            "$.a[-1]",
+            "$.a[+1]",
+            "$.a[01]",
+            "$.a[0",
+            "$.a[0]b",
+            "$.a[?@.b]",
+            "$['a']",
+            "$.a b",
+            "$[99999999999999999999]",
+        ] {
+            assert_eq!(json_place(path), None, "{path}");
         }
     }
 }

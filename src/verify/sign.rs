@@ -477,7 +477,11 @@ impl<'a> Signer<'a> {
         };
         let (now, soon) = (self.now.as_second(), self.now.as_second() + TOKEN_LIFE_S);
         for name in &jwt.required {
-            let value = if name == "exp" { json!(soon) } else { json!("1") };
+            let value = match name.as_str() {
+                "exp" => json!(soon),
+                "nbf" => json!(now),
+                _ => json!("1"),
+            };
             claims.entry(name.clone()).or_insert(value);
         }
         claims.insert("iat".to_owned(), json!(now));

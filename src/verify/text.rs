@@ -50,7 +50,7 @@ pub enum Selector {
     Query(String),
     /// A `{name}` part of the source's path.
     PathPart(String),
-    /// A text or number of the JSON body, by a path of plain members (see [`super::scheme::plain_members`]).
+    /// A text or number of the JSON body, by a path to one value (see [`super::scheme::json_place`]).
     Json(String),
     /// A field of a body that is a form.
     Form(String),

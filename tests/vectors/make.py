@@ -1,6 +1,8 @@
 """Makes presets.json: requests of the providers, signed here from their descriptions and not from the presets.
 
 Needs `cryptography` for public keys. Run in this folder: python3 make.py > presets.json
+What providers published stands in published.json, what their own libraries signed (each `source` names which) in
+libraries.json; neither is made here.
 """
 
 import base64
@@ -35,11 +37,11 @@ def b64url(raw):
     return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
 
-def add(provider, secret, headers, body=BODY, how="hmac"):
+def add(provider, secret, headers, body=BODY, how="hmac", method="POST", url=URL, config=None):
     vectors.append({
         "provider": provider, "source": f"computed by tests/vectors/make.py with Python's {how}",
-        "secret": secret, "method": "POST", "url": URL, "body": body, "headers": headers, "at": AT,
-    })
+        "secret": secret, "method": method, "url": url, "body": body, "headers": headers, "at": AT,
+    } | ({"config": config} if config else {}))
 
 
 def standard(provider, secret, key, names="webhook-{}"):
@@ -197,7 +199,170 @@ LINES = '[{"sg_event_id":"1","event":"open"}]\r\n'
 spki = p256.public_key().public_bytes(ser.Encoding.DER, ser.PublicFormat.SubjectPublicKeyInfo)
 add("sendgrid", b64(spki), {
     "X-Twilio-Email-Event-Webhook-Timestamp": S,
-    "X-Twilio-Email-Event-Webhook-Signature": b64(p256.sign((S + LINES).encode(), ec.ECDSA(hashes.SHA256())))},
+    "X-Twilio-Email-Event-Webhook-Signature": b64(p256.sign((S + LINES).encode(), ec.ECDSA(hashes.SHA256(), deterministic_signing=True)))},
     LINES, how="cryptography")
+
+# Forms and URLs. A form is written here as its sender would, and not as a library of ours would.
+from urllib.parse import quote, quote_plus
+
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+JSON = {"Content-Type": "application/json"}
+
+
+def form(pairs):
+    return "&".join(f"{quote_plus(name)}={quote_plus(value)}" for name, value in pairs)
+
+
+def glued(pairs):
+    """Name and value, sorted, of a repeated pair only one."""
+    return "".join(name + value for name, value in sorted(set(pairs)))
+
+
+def sign1(text):
+    return b64(mac(KEY, text, "sha1"))
+
+
+SMS = [("MessageSid", "SM1"), ("To", "+15550001"), ("Body", "jön & co"), ("Body", "again"), ("Body", "again"), ("From", "")]
+PORT, LONG = "https://hooks.example.com:443/r", URL + "?a=1&b=%20x"
+for signed_url in (URL, PORT):
+    add("twilio", TEXT_SECRET, FORM | {"X-Twilio-Signature": sign1(signed_url + glued(SMS))}, form(SMS))
+    shown = f"?bodySHA256={sha(BODY)}"
+    add("twilio", TEXT_SECRET, JSON | {"X-Twilio-Signature": sign1(signed_url + shown)}, url=URL + shown)
+    asked = "?MessageSid=SM1&MessageStatus=sent"
+    add("twilio", TEXT_SECRET, {"X-Twilio-Signature": sign1(signed_url + asked)}, "", method="GET", url=URL + asked)
+add("twilio", TEXT_SECRET, FORM | {"X-Twilio-Signature": sign1(LONG + glued(SMS))}, form(SMS), url=LONG)
+
+MAIL = [("mandrill_events", '[{"event":"send","_id":"1","ts":1700000000},{"event":"open","_id":"1","ts":1700000001}]')]
+add("mandrill", TEXT_SECRET, FORM | {"X-Mandrill-Signature": sign1(URL + glued(MAIL))}, form(MAIL))
+EMPTY = [("mandrill_events", "[]")]
+add("mandrill", TEXT_SECRET, FORM | {"X-Mandrill-Signature": sign1(URL + glued(EMPTY))}, form(EMPTY))
+
+# URL and what is sorted of query and form behind it, then the nonce; a `?` also before a form alone, a `.` only between both.
+CALL = [("To", "15550001"), ("CallUUID", "c 1"), ("From", "15550002")]
+CALL_GLUED = "CallUUIDc 1From15550002To15550001"
+for method, query, pairs, text in [
+    ("POST", "", CALL, f"{URL}?{CALL_GLUED}"),
+    ("POST", "?b=2&a=x%20y", CALL, f"{URL}?a=x y&b=2.{CALL_GLUED}"),
+    ("GET", "?b=2&a=x%20y", [], f"{URL}?a=x y&b=2"),
+    ("GET", "?b=2&b=2&b=1", [], f"{URL}?b=1&b=2&b=2"),
+]:
+    signature = b64(mac(KEY, f"{text}.n0"))
+    for several in (signature, b64(mac(b"an older token", f"{text}.n0")) + "," + signature):
+        add("plivo", TEXT_SECRET, (FORM if pairs else {}) | {
+            "X-Plivo-Signature-V3": several, "X-Plivo-Signature-V3-Nonce": "n0"}, form(pairs), method=method, url=URL + query)
+
+listed = {"x-contentful-signed-headers": "x-contentful-crn,x-contentful-signed-headers,x-contentful-timestamp,x-contentful-topic",
+          "x-contentful-timestamp": MS, "x-contentful-topic": "Entry.publish", "x-contentful-crn": "crn:contentful:::x"}
+lines = ";".join(f"{name}:{listed[name]}" for name in sorted(listed))
+add("contentful", TEXT_SECRET, listed | {"x-contentful-signature": hexa(mac(KEY, f"POST\n/r\n{lines}\n{BODY}"))})
+
+SEVERAL_HUB = '[{"eventId":1,"subscriptionId":2,"occurredAt":1700000000000},{"eventId":2,"subscriptionId":2,"occurredAt":1700000000000}]'
+for sent, signed_url in [(URL, URL), (URL + "?a=b%40c%3Ad%20e%2Ff%26", URL + "?a=b@c:d%20e/f%26")]:
+    add("hubspot-v3", TEXT_SECRET, {"X-HubSpot-Request-Timestamp": MS, "X-HubSpot-Signature-v3": b64(
+        mac(KEY, f"POST{signed_url}{SEVERAL_HUB}{MS}"))}, SEVERAL_HUB, url=sent)
+
+XML = "<notification><kind>subscription_canceled</kind><timestamp type=\"datetime\">2023-11-14T22:13:20Z</timestamp></notification>"
+payload = base64.encodebytes(XML.encode()).decode()
+digest = hashlib.sha1(KEY).digest()
+for sent, signed_text in [(payload, payload), (payload.rstrip("\n"), payload), (payload.replace("\n", ""), payload.replace("\n", ""))]:
+    signature = hexa(mac(digest, signed_text, "sha1"))
+    for shown in ("our_key|" + signature, "their_key|" + "00" * 20 + "&our_key|" + signature):
+        add("braintree", TEXT_SECRET, FORM, form([("bt_signature", shown), ("bt_payload", sent)]), config={"public_key": "our_key"})
+
+# An absent part is left out with its name.
+PAID = '{"id":"1","action":"payment.updated","data":{"id":"AB1"}}'
+for data_id, query, request_id, time in [
+    ("ab1", "?data.id=AB1&type=payment", "r1", S), ("ab1", "?data.id=AB1&type=payment", "r1", MS),
+    ("AB1", "?data.id=AB1&type=payment", "r1", S), ("AB1", "?data.id=AB1", "r1", MS),
+    ("", "", "r1", S), ("ab1", "?data.id=ab1", "", MS),
+]:
+    text = (f"id:{data_id};" if data_id else "") + (f"request-id:{request_id};" if request_id else "") + f"ts:{time};"
+    add("mercado-pago", TEXT_SECRET, {"x-signature": f"ts={time},v1={hexa(mac(KEY, text))}"} | (
+        {"x-request-id": request_id} if request_id else {}), PAID, url=URL + query)
+
+group = lambda key, time: f"t={time},v1={hexa(mac(key, f'{time}.{BODY}'))}"
+for groups in (group(KEY, S), group(b"an older secret", AT - 1) + " " + group(KEY, S), group(KEY, S) + " " + group(b"newer", S)):
+    add("persona", TEXT_SECRET, {"Persona-Signature": groups})
+
+SENT, CANONICAL = '{ "b": 1.0, "a": [1e2, "j\\u00f6n"] }', '{"a":[100,"jön"],"b":1}'
+for secret in (TEXT_SECRET, "signkey-prod-" + TEXT_SECRET):
+    add("inngest", secret, {"X-Inngest-Signature": f"t={S}&s={hexa(mac(KEY, CANONICAL + S))}"}, SENT)
+
+ALERT = [("alert_id", "7"), ("alert_name", "payment_succeeded"), ("event_time", "2023-11-14 22:13:20"), ("customer_name", "jön")]
+text = "".join(f's:{len(part.encode())}:"{part}";' for pair in sorted(ALERT) for part in pair)
+signature = b64(rsa.sign((f"a:{len(ALERT)}:{{" + text + "}").encode(), padding.PKCS1v15(), hashes.SHA1()))
+add("paddle-classic", pem, FORM, form([("p_signature", signature)] + ALERT), how="cryptography")
+
+CHANGE = '{"object":"whatsapp_business_account","entry":[{"id":"1","changes":[{"field":"messages","value":{"text":"j\\u00f6n"}}]}]}'
+add("meta", TEXT_SECRET, {"X-Hub-Signature-256": "sha256=" + hexa(mac(KEY, CHANGE))}, CHANGE, config={"verify_token": "chosen"})
+
+def item(reference, **other):
+    made = {"pspReference": reference, "merchantAccountCode": "Shop", "merchantReference": "ö:1",
+            "amount": {"value": 1000, "currency": "EUR"}, "eventCode": "AUTHORISATION", "success": "true",
+            "eventDate": "2023-11-14T22:13:20+01:00"} | other
+    parts = [made["pspReference"], made.get("originalReference", ""), made["merchantAccountCode"], made.get("merchantReference", ""),
+             str(made["amount"]["value"]), made["amount"]["currency"], made["eventCode"], made["success"]]
+    made["additionalData"] = {"hmacSignature": b64(mac(RAW, ":".join(parts))), "other": "1"}
+    return {"NotificationRequestItem": made}
+
+for items in ([item("P1")], [item("P1"), item("P2", originalReference="P0", success="false")]):
+    add("adyen", RAW.hex(), {}, json.dumps({"live": "false", "notificationItems": items}))
+
+state = lambda number: {"id": str(number), "clientState": TEXT_SECRET, "changeType": "created", "resource": "Users/1"}
+for values in ([state(1)], [state(1), state(2), state(3)]):
+    add("microsoft-graph", TEXT_SECRET, JSON, json.dumps({"value": values}), how="json: the secret is shown")
+
+hooked = json.dumps({"event": {"event_time": S, "event_type": "signature_request_signed",
+                               "event_hash": hexa(mac(KEY, S + "signature_request_signed"))},
+                     "signature_request": {"signature_request_id": "1"}})
+add("dropbox-sign", TEXT_SECRET, FORM, form([("json", hooked)]))
+add("dropbox-sign", TEXT_SECRET, {"Content-Type": "multipart/form-data; boundary=b1"},
+    f'--b1\r\nContent-Disposition: form-data; name="json"\r\n\r\n{hooked}\r\n--b1--\r\n')
+
+add("quickbooks", TEXT_SECRET, {"intuit-signature": b64(mac(KEY, '[{"id":"1"}]'))}, '[{"id":"1"}]')
+add("quickbooks", TEXT_SECRET, {"intuit-signature": b64(mac(KEY, '{"eventNotifications":[]}'))}, '{"eventNotifications":[]}')
+add("npm", TEXT_SECRET, {"x-npm-signature": "sha256=" + hexa(mac(KEY, BODY))})
+for name in ("X-Signature-Primary", "X-Signature-Secondary"):
+    add("primer", TEXT_SECRET, {name: b64(mac(KEY, BODY))})
+add("framer", TEXT_SECRET, {"Framer-Webhook-Submission-Id": "s1", "Framer-Signature": "sha256=" + hexa(mac(KEY, BODY + "s1"))})
+add("knock", TEXT_SECRET, {"x-knock-signature": f"t={MS},s={b64(mac(KEY, f'{MS}.{BODY}'))}"})
+add("sinch", TEXT_SECRET, {
+    "x-sinch-webhook-signature-nonce": "n1", "x-sinch-webhook-signature-timestamp": S,
+    "x-sinch-webhook-signature-algorithm": "HmacSHA256", "x-sinch-webhook-signature": b64(mac(KEY, f"{BODY}.n1.{S}"))})
+signature = b64(mac(KEY, f"d1{S}{BODY}"))
+for several in (signature, b64(mac(b"an older key", f"d1{S}{BODY}")) + "," + signature):
+    add("configcat", TEXT_SECRET, {
+        "X-ConfigCat-Webhook-ID": "d1", "X-ConfigCat-Webhook-Timestamp": S, "X-ConfigCat-Webhook-Signature-V1": several})
+
+# Secrets that are shown.
+bearer, basic = {"Authorization": "Bearer " + TEXT_SECRET}, lambda user: {
+    "Authorization": "Basic " + base64.b64encode(f"{user}:{TEXT_SECRET}".encode()).decode()}
+SHOWN = "own text"
+for name in ("chargebee", "postmark", "mixpanel", "mailjet"):
+    add(name, TEXT_SECRET, basic("jön"), how=SHOWN, config={"user": "jön"})
+add("sparkpost", TEXT_SECRET, basic("user"), '[{"msys":{"message_event":{"event_id":"1","type":"open"}}}]', how=SHOWN, config={"user": "user"})
+add("brevo", TEXT_SECRET, bearer, how=SHOWN)
+add("brevo", TEXT_SECRET, basic("user"), how=SHOWN, config={"user": "user"})
+EVENTS = '{"data":{"events":[{"uuid":"1","eventType":"user.session.start"}]}}'
+for config, name in ((None, "Authorization"), ({"header": "X-Ours"}, "X-Ours")):
+    add("okta", TEXT_SECRET, {name: TEXT_SECRET}, EVENTS, how=SHOWN, config=config)
+    for provider in ("auth0", "datadog", "new-relic", "zapier"):
+        add(provider, TEXT_SECRET, {name: TEXT_SECRET}, how=SHOWN, config=config)
+add("auth0", TEXT_SECRET, bearer, how=SHOWN)
+add("auth0-logs", TEXT_SECRET, bearer, '[{"log_id":"1"}]', how=SHOWN)
+add("auth0-logs", TEXT_SECRET, {"Authorization": TEXT_SECRET}, '[{"log_id":"1"}]', how=SHOWN)
+add("cloudevents", TEXT_SECRET, bearer | {"ce-id": "1", "ce-source": "/a", "ce-type": "made"}, how=SHOWN)
+shown = quote(TEXT_SECRET)
+add("cloudevents", TEXT_SECRET, {"Content-Type": "application/cloudevents+json"}, how=SHOWN, url=f"{URL}?access_token={shown}")
+for provider, name, body in (("event-grid", "code", '[{"id":"1"}]'), ("mailchimp", "key", "type=subscribe"), ("docker-hub", "key", BODY)):
+    add(provider, TEXT_SECRET, {}, body, how=SHOWN, url=f"{URL}?{name}={shown}")
+    add(provider, TEXT_SECRET, {}, body, how=SHOWN, url=f"{URL}?a=1&ours={shown}", config={"parameter": "ours"})
+for provider, name in (("deepgram", "dg-token"), ("cloudflare-notifications", "cf-webhook-auth")):
+    add(provider, TEXT_SECRET, {name: TEXT_SECRET}, how=SHOWN)
+for provider in ("google-drive", "google-calendar"):
+    add(provider, TEXT_SECRET, {"X-Goog-Channel-Token": TEXT_SECRET, "X-Goog-Channel-ID": "c1", "X-Goog-Message-Number": "1",
+                                "X-Goog-Resource-State": "sync"}, "", how=SHOWN)
+
+add("shopify-events", TEXT_SECRET, {"Shopify-Hmac-Sha256": b64(mac(KEY, BODY)), "Shopify-Event-Id": "e1", "Shopify-Topic": "orders/paid"})
 
 print(json.dumps(vectors, indent=2, ensure_ascii=False))

@@ -38,7 +38,7 @@ impl Checker {
                     pair.key_span,
                     format!("`{}` is no place in a request", pair.key.text),
                 )
-                .help("write a header's or a parameter's name, or for `json` a path of names such as `$.type`"),
+                .help("write a header's or a parameter's name, or for `json` a path to one value such as `$.type` or `$[0].type`"),
             );
             return None;
         };

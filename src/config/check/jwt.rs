@@ -61,13 +61,14 @@ impl Checker {
             );
             return None;
         }
-        let keys = match scheme.get("jwks") {
-            Some(jwks) => self.jwks(jwks)?,
-            None if secrets == Secrets::default() => {
+        let keys = match (secrets == Secrets::default(), scheme.get("jwks")) {
+            // A key that the source pins stands for those that would be fetched.
+            (false, _) => JwtKeys::Secrets { secrets, form: self.key_form(scheme)? },
+            (true, Some(jwks)) => self.jwks(jwks)?,
+            (true, None) => {
                 self.no_secret(place);
                 return None;
             }
-            None => JwtKeys::Secrets { secrets, form: self.key_form(scheme)? },
         };
         let at = self.jwt_at(node)?;
         let mut claims = Vec::new();
@@ -130,7 +131,7 @@ impl Checker {
             (None, Some(url), _) => (url.as_text()?, false),
             (None, None, issuer) => (issuer?.as_text()?, true),
         };
-        let text = self.with_config(&text.text);
+        let text = self.with_config(&text.text, node)?;
         match Url::parse(&text).ok().filter(is_safe) {
             Some(url) => Some(JwtKeys::Fetched(match is_issuer {
                 true => KeysAt::Issuer(url),

@@ -251,11 +251,11 @@ impl Checker {
     }
 
     fn token_at(&mut self, node: &Node) -> Option<TokenAt> {
-        if let Some(name) = string(node, "header") {
+        if let Some(name) = self.configured(node, "header")? {
             self.header_name(&name, node.get("header")?)?;
             return Some(TokenAt::Header(name.to_ascii_lowercase()));
         }
-        if let Some(name) = string(node, "query") {
+        if let Some(name) = self.configured(node, "query")? {
             return Some(TokenAt::Query(name));
         }
         if let Some(name) = string(node, "form") {
@@ -264,10 +264,20 @@ impl Checker {
         if let Some(path) = node.get("json") {
             return Some(TokenAt::Json(self.json_path(path)?.text));
         }
-        if let Some(user) = string(node, "basic") {
+        if let Some(user) = self.configured(node, "basic")? {
             return Some(TokenAt::Basic { user });
         }
         node.get("bearer")?.as_bool().filter(|bearer| *bearer).map(|_| TokenAt::Bearer)
+    }
+
+    /// The text of a key, in which `{config.N}` stands for what the source gives. The outer `None`: it cannot be used, which
+    /// is reported.
+    #[expect(clippy::option_option, reason = "absent and faulty differ")]
+    fn configured(&mut self, node: &Node, key: &str) -> Option<Option<String>> {
+        match string(node, key) {
+            None => Some(None),
+            Some(text) => self.with_config(&text, node.get(key)?).map(Some),
+        }
     }
 
     pub(super) fn header_name(&mut self, name: &str, node: &Node) -> Option<http::HeaderName> {

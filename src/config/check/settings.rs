@@ -44,7 +44,14 @@ impl Checker {
                 None => text(&setting.value, "about")?,
             };
             if let Some(default) = text(&setting.value, "default") {
-                self.config.insert(name.clone(), ConfigValue::Text(default.text.clone()));
+                let known = default.text.strip_prefix('{').and_then(|it| it.strip_suffix('}'));
+                // A setting that stood for itself would never end.
+                let known = known.filter(|name| !name.starts_with("config."));
+                let value = match known {
+                    Some(known) => ConfigValue::Name(known.to_owned()),
+                    None => ConfigValue::Text(default.text.clone()),
+                };
+                self.config.insert(name.clone(), value);
                 continue;
             }
             faulty = true;
@@ -59,6 +66,40 @@ impl Checker {
             );
         }
         (!faulty).then_some(())
+    }
+
+    /// `{config.N}` in a text of the scheme itself is what the source gives for it. `None`: it gives a secret, which is only
+    /// known when requests come, or nothing; reported.
+    pub(super) fn with_config(&mut self, text: &str, node: &Node) -> Option<String> {
+        let mut written = String::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once("{config.") {
+            written.push_str(before);
+            let (name, after) = after.split_once('}').unwrap_or((after, ""));
+            let problem = match self.config.get(name) {
+                Some(ConfigValue::Text(value)) => {
+                    written.push_str(value);
+                    rest = after;
+                    continue;
+                }
+                Some(ConfigValue::Secret(_)) => {
+                    format!("`config.{name}` is a secret, and the scheme itself needs the text")
+                }
+                Some(ConfigValue::Name(_)) => {
+                    format!("`config.{name}` is of a request, and the scheme itself needs the text")
+                }
+                None => format!("`config` has no `{name}`"),
+            };
+            self.error(
+                Code::InvalidValue,
+                node.span,
+                problem,
+                format!("write the text itself: `config: {{ {name}: … }}`"),
+            );
+            return None;
+        }
+        written.push_str(rest);
+        Some(written)
     }
 
     fn unknown_setting(&mut self, pair: &Pair, declared: &[Pair]) {

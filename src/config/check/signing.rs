@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::context::{Checker, duration, string, text};
 use super::scheme::first_key;
-use super::text::{ConfigValue, Use, hash};
+use super::text::{Use, hash};
 use crate::diag::Diagnostic;
 use crate::diag::code::Code;
 use crate::syntax::Node;
@@ -207,7 +207,7 @@ impl Checker {
             None => Some(SignatureSyntax::Prefix(String::new())),
             Some(parse) => {
                 let written = parse.as_text()?;
-                let known = self.with_config(&written.text);
+                let known = self.with_config(&written.text, parse)?;
                 let syntax = signature_syntax(&known, separator);
                 if syntax.is_none() {
                     self.push(
@@ -240,14 +240,6 @@ impl Checker {
             "write `\",\"`, `\";\"` or `\" \"`",
         );
         None
-    }
-
-    /// `{config.N}` in a text is what the source gives for it, where that is no secret.
-    pub(super) fn with_config(&self, text: &str) -> String {
-        self.config.iter().fold(text.to_owned(), |text, (name, value)| match value {
-            ConfigValue::Text(value) => text.replace(&format!("{{config.{name}}}"), value),
-            ConfigValue::Secret(_) => text,
-        })
     }
 
     /// `v0:{timestamp}:{body}`

@@ -500,16 +500,78 @@ fn sources() {
 #[test]
 fn presets_all_compile() {
     for (name, yaml) in crate::config::preset::BUILT_IN {
+        let config: String = yaml
+            .split_once("\nconfig:\n")
+            .map(|(_, rest)| rest.lines().take_while(|line| line.starts_with("  ")).collect())
+            .map(|lines: Vec<&str>| {
+                let name = |line: &&str| line.trim().split(':').next().map(|it| format!("{it}: x"));
+                lines.iter().filter_map(name).collect::<Vec<_>>().join(", ")
+            })
+            .map(|names| format!("config: {{ {names} }}, "))
+            .unwrap_or_default();
+        let captured = if yaml.contains("capture_secret") { "{ captured: true }, " } else { "" };
         let source = format!(
-            "{{ path: /r, verify: {{ provider: {name}, secret: [ {{ env: A }}, {{ env: B }} ] }} }}"
+            "{{ path: /r, verify: {{ provider: {name}, {config}secret: [ {captured}{{ env: A }}, {{ env: B }} ] }} }}"
         );
         // Some providers have no id, and `check` says so.
-        let derived = yaml.split_once("{ hash: ").and_then(|(_, rest)| rest.split_once(" }"));
-        let said = derived
-            .map(|(hashed, _)| format!("R051 the event id is derived | {{ hash: {hashed} }}"));
-        let expected: Vec<&str> = said.iter().map(String::as_str).collect();
+        let derived = yaml.split("{ hash: ").skip(1).map(|text| {
+            let mut depth = 1;
+            let hashed = text.chars().take_while(|c| {
+                depth += i32::from(*c == '{') - i32::from(*c == '}');
+                depth > 0
+            });
+            format!("R051 the event id is derived | {{ hash: {}}}", hashed.collect::<String>())
+        });
+        let derived: Vec<String> = derived.collect();
+        let expected: Vec<&str> = derived.iter().map(String::as_str).collect();
         check_source(&source, &expected);
     }
+}
+
+#[test]
+fn settings_in_tokens() {
+    let preset = "provider: p\nconfig:\n  user: the user\n  header: { about: the header, default: X-A }\n\
+        verify: { any_of: [ { token: { basic: \"{config.user}\" } }, { token: { header: \"{config.header}\" } } ] }\n\
+        event: { id: $.id }\n";
+    let with = |config: &str, expected: &[&str]| {
+        let route = format!(
+            "route: r\nsource: {{ path: /r, verify: {{ provider: p, secret: {{ env: S }}, config: {config} }} }}\n\
+             steps: [ {{ name: s, call: {{ get: https://a.example/ }} }} ]\n"
+        );
+        check(&[("providers/p.yaml", preset), ("routes/r.yaml", &route)], expected)
+    };
+    let places = |loaded: Loaded| {
+        let set = loaded.set.unwrap();
+        let crate::verify::scheme::Scheme::AnyOf(schemes) = &set.sources[&"r".into()].verify.scheme
+        else {
+            panic!("no alternatives");
+        };
+        let at = |scheme: &crate::verify::scheme::Scheme| match scheme {
+            crate::verify::scheme::Scheme::Token(token) => token.at.clone(),
+            _ => panic!("no token"),
+        };
+        schemes.iter().map(at).collect::<Vec<_>>()
+    };
+    use crate::verify::scheme::TokenAt;
+    assert_eq!(
+        places(with("{ user: jo }", &[])),
+        [TokenAt::Basic { user: "jo".to_owned() }, TokenAt::Header("x-a".to_owned())]
+    );
+    assert_eq!(
+        places(with("{ user: \"\", header: X-B }", &[])),
+        [TokenAt::Basic { user: String::new() }, TokenAt::Header("x-b".to_owned())]
+    );
+    with(
+        "{ user: { env: U } }",
+        &[
+            "R015 `config.user` is a secret, and the scheme itself needs the text | \"{config.user}\"",
+        ],
+    );
+    with("{ user: jo, header: \"a b\" }", &["R015 `a b` is no header name | \"{config.header}\""]);
+    check_source(
+        "{ path: /r, verify: { token: { query: \"{config.a}\" }, secret: { env: S } }, event: { id: $.id } }",
+        &["R015 `config` has no `a` | \"{config.a}\""],
+    );
 }
 
 #[test]

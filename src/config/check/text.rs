@@ -10,7 +10,7 @@ use crate::diag::suggest;
 use crate::secret::SecretRef;
 use crate::syntax::{self, Node};
 use crate::verify::canonical::{Canonical, Line};
-use crate::verify::scheme::{Hash, SignatureEncoding, plain_members};
+use crate::verify::scheme::{Hash, SignatureEncoding, json_place, plain_members};
 use crate::verify::text::{Filter, Part, Selector, Text};
 
 /// The values of `config` that the source at hand has.
@@ -19,6 +19,8 @@ pub(super) type Config = BTreeMap<String, ConfigValue>;
 #[derive(Clone, Debug)]
 pub(super) enum ConfigValue {
     Text(String),
+    /// A default that is a name itself: `{url}`.
+    Name(String),
     Secret(SecretRef),
 }
 
@@ -194,6 +196,7 @@ impl Checker {
                 Some(("sig", name)) if signed && !name.is_empty() => Part::Sig(name.to_owned()),
                 Some(("config", name)) => match self.config.get(name) {
                     Some(ConfigValue::Text(text)) => Part::Literal(text.clone()),
+                    Some(ConfigValue::Name(name)) => self.plain(name, use_)?,
                     Some(ConfigValue::Secret(secret)) => Part::Config(secret.clone()),
                     None => return Err(Unknown::Config(name.to_owned())),
                 },
@@ -221,7 +224,7 @@ fn before_colon(text: &str) -> (&str, &str) {
 /// `query.N`, `header.N`, `form.N`, `json:$.p`
 pub(super) fn place(name: &str) -> Option<Selector> {
     if let Some(path) = name.strip_prefix("json:") {
-        plain_members(path)?;
+        json_place(path)?;
         return Some(Selector::Json(path.to_owned()));
     }
     match name.split_once('.')? {

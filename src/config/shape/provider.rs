@@ -61,7 +61,11 @@ static SETTING: Mapping = Mapping {
     name: "a setting",
     keys: &[
         key("about", Shape::Text, "What it is and where the provider shows it.").required(),
-        key("default", Shape::Text, "Taken where the source gives none."),
+        key(
+            "default",
+            Shape::Text,
+            "Taken where the source gives none; one name in braces, such as `{url}`, stands for what it names.",
+        ),
     ],
     one_of: &[],
 };

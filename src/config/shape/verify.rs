@@ -263,14 +263,22 @@ static CERTIFICATE: Mapping = Mapping {
 static TOKEN: Mapping = Mapping {
     name: "a token",
     keys: &[
-        key("header", Shape::Text, "The header that equals the secret."),
-        key("query", Shape::Text, "The query parameter that equals the secret."),
+        key(
+            "header",
+            Shape::Text,
+            "The header that equals the secret; `{config.N}` in its name is what the source gives.",
+        ),
+        key(
+            "query",
+            Shape::Text,
+            "The query parameter that equals the secret; `{config.N}` in its name is what the source gives.",
+        ),
         key("json", Shape::JsonPath, "The text of the JSON body that equals the secret."),
         key("bearer", Shape::True, "`Authorization: Bearer SECRET`"),
         key(
             "basic",
             Shape::Text,
-            "`Authorization: Basic` with this user; the secret is the password.",
+            "`Authorization: Basic` with this user, which may be `{config.N}`; the secret is the password.",
         ),
         key("form", Shape::Text, "The field of the form that equals the secret."),
     ],

@@ -212,7 +212,10 @@ fn silence_breaks_it_until_a_reset() {
     drop(release);
     assert_eq!(locked(&old.ended).recv(), Err(mpsc::RecvError));
     assert_healthy(&index);
+    // It was told to close without waiting: here the next one waits for it.
+    let current = index.worker();
     drop(index);
+    assert_eq!(locked(&current.ended).recv(), Err(mpsc::RecvError));
     let index = open(&folder);
     assert_eq!(index.groups().unwrap(), [group_of(77)]);
 }

@@ -1,6 +1,6 @@
 //! The verification of a preset in words, and what it needs of a source.
 
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
 use super::words::{conditions, many, place, text};
 
@@ -71,7 +71,7 @@ impl Needs {
             key,
             token: schemes.iter().all(|scheme| scheme.get("token").is_some()),
             encoding,
-            url: any_text(verify, &|text| {
+            url: any_text(&json!([verify, preset["config"]]), &|text| {
                 // The last is a form of which the URL is a part.
                 text.contains("{url") || text.contains("{plivo_v3")
             }),
