@@ -263,6 +263,7 @@ async fn a_wrong_proof_is_refused_wherever_it_stands() {
     let mut files: Vec<_> =
         schemes.iter().chain(&forms).map(|(name, it)| verify(name, it)).collect();
     files.extend(keys.iter().map(|(name, it, _)| verify(name, it)));
+    files.push(verify("rsa-sha1", "rsa: sha1, secret: { file: ../rsa.pub.pem }, signature: { header: X-Sig, encoding: base64 }"));
     files.push(teapot);
     files.push(route("open", "  verify: { none: a test }\n  event: { id: $.id }"));
     let rig = rig(&files);
@@ -289,6 +290,8 @@ async fn a_wrong_proof_is_refused_wherever_it_stands() {
         both(name, "p.json", Some(key));
     }
     let bad = ["--payload", "p.json", "--bad-signature"];
+    // With SHA-1 nothing is signed here, and a wrong signature needs no key.
+    rig.done("rsa-sha1", &bad, &["401 Unauthorized"]);
     rig.done("other-answer", &bad, &["403 Forbidden"]);
     rig.ends(Some(1), "open", &bad, &["nothing in the request proves the sender"]);
     // What proves nothing here is what was found to be wrong there, and not something else.

@@ -19,7 +19,7 @@ const WIDTH: usize = 100;
 pub(super) struct Card<'a> {
     name: &'a str,
     preset: &'a Preset,
-    /// The whole preset.
+    /// The whole preset, with the defaults of its settings where they are used.
     all: Json,
     needs: Needs,
 }
@@ -37,6 +37,16 @@ impl<'a> Card<'a> {
             anyhow::anyhow!("the preset `{name}` is no YAML that can be read: {error}; `router check` shows the place, and `--yaml` prints it as it stands")
         })?;
         let needs = Needs::of(&all);
+        let defaults: Vec<(String, String)> = all["config"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter_map(|(name, setting)| {
+                let default = setting["default"].as_str().filter(|it| !it.starts_with('{'))?;
+                Some((format!("{{config.{name}}}"), default.to_owned()))
+            })
+            .collect();
+        let all = with_defaults(all, &defaults);
         Ok(Self { name, preset, all, needs })
     }
 
@@ -150,8 +160,13 @@ impl<'a> Card<'a> {
     }
 
     fn at_the_provider(&self) -> Vec<String> {
+        // A secret that stands in the query is given by the URL.
+        let query = match text(&self.all["verify"]["token"]["query"]) {
+            Some(name) => format!("?{name}=SECRET"),
+            None => String::new(),
+        };
         let mut lines = vec![format!(
-            "URL: https://YOUR-HOST.example/hooks/{}, where the router is reached from outside.",
+            "URL: https://YOUR-HOST.example/hooks/{}{query}, where the router is reached from outside.",
             self.name
         )];
         let variable = self.variable();
@@ -372,6 +387,20 @@ impl<'a> Card<'a> {
         ];
         let needs = needs.into_iter().filter(|(is, _)| *is).map(|(_, word)| word);
         (id, needs.collect())
+    }
+}
+
+/// The texts say what is so unless the source says otherwise.
+fn with_defaults(json: Json, defaults: &[(String, String)]) -> Json {
+    match json {
+        Json::String(text) => Json::String(
+            defaults.iter().fold(text, |text, (name, default)| text.replace(name, default)),
+        ),
+        Json::Array(items) => items.into_iter().map(|item| with_defaults(item, defaults)).collect(),
+        Json::Object(map) => {
+            map.into_iter().map(|(name, value)| (name, with_defaults(value, defaults))).collect()
+        }
+        other => other,
     }
 }
 
