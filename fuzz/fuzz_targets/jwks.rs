@@ -1,7 +1,7 @@
 #![no_main]
 //! Key sets as they are fetched, and tokens that are judged by them.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
 use http::{HeaderMap, HeaderValue, Method};
 use jiff::Timestamp;
@@ -50,5 +50,4 @@ fuzz_target!(|data: &[u8]| {
             );
         }
     }
-    let _kept = Arc::new(fetched);
 });
