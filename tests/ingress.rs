@@ -903,7 +903,7 @@ async fn a_secret_is_captured_once_and_only_while_somebody_waits_for_it() {
 
     running.arming.arm("tasks".into(), MINUTE, "ann");
     for no_secret in ["a b", "\u{e9}", &"x".repeat(1025)] {
-        assert_eq!(running.status(&handshake(no_secret)).await, 400, "{no_secret}");
+        assert_eq!(running.status(&handshake(no_secret)).await, 401, "{no_secret}");
     }
     assert!(running.refused("malformed_handshake"));
     assert!(running.is_armed() && running.captured().is_empty(), "that was no capture");

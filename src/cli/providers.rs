@@ -1,5 +1,7 @@
 //! `router providers`: the presets that this configuration knows, its own before the built-in ones.
 
+mod show;
+
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
@@ -8,6 +10,7 @@ use crate::config::preset::BUILT_IN;
 use crate::diag::{FileId, suggest};
 use crate::files::{FileKind, Files};
 use crate::syntax::parse;
+use show::Card;
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -25,10 +28,16 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Print a preset as YAML
+    /// What a preset proves, what to configure at the provider and in the route, and how to try it
     Show {
         /// As `verify: { provider: NAME }` has it
         name: String,
+        /// The preset's YAML alone
+        #[arg(long, conflicts_with = "json")]
+        yaml: bool,
+        /// For machines
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -53,8 +62,12 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
             }
             out(&if json { as_json(&found) } else { as_table(&found) });
         }
-        Command::Show { name } => match presets.get(&name) {
-            Some(preset) => out(&preset.yaml),
+        Command::Show { name, yaml, json } => match presets.get(&name) {
+            Some(preset) if yaml => out(&preset.yaml),
+            Some(preset) => {
+                let card = Card::of(&name, preset)?;
+                out(&if json { card.for_machines() } else { card.for_people() });
+            }
             None => {
                 let known = presets.keys().map(String::as_str);
                 let help = suggest::help(&name, known).unwrap_or_else(|| {
@@ -79,8 +92,10 @@ fn as_json(found: &Found<'_>) -> String {
     let list: Vec<_> = found
         .iter()
         .map(|(name, preset)| {
+            let (id, needs) = in_short(name, preset);
             serde_json::json!({
                 "name": name, "title": preset.title, "strength": preset.strength, "docs": preset.docs, "builtIn": !preset.own,
+                "id": id, "needs": needs,
             })
         })
         .collect();
@@ -89,12 +104,24 @@ fn as_json(found: &Found<'_>) -> String {
 
 fn as_table(found: &Found<'_>) -> String {
     let width = found.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let title_width = found.iter().map(|(_, preset)| preset.title.chars().count()).max();
+    let title_width = title_width.unwrap_or(0).min(36);
     let line = |(name, preset): &(&String, &Preset)| {
         let own = if preset.own { "  (providers/)" } else { "" };
-        let line = format!("{name:width$}  {:8}  {}{own}", preset.strength, preset.docs);
+        let (id, needs) = in_short(name, preset);
+        let needs = needs.join(", ");
+        let strength = Card::of(name, preset).map(|card| card.strength()).unwrap_or_default();
+        let title = &preset.title;
+        let line =
+            format!("{name:width$}  {title:title_width$}  {strength:8}  {id:10}  {needs}{own}");
         format!("{}\n", line.trim_end())
     };
     found.iter().map(line).collect()
+}
+
+/// One that cannot be read is listed, too; `check` says what is wrong with it.
+fn in_short(name: &str, preset: &Preset) -> (&'static str, Vec<&'static str>) {
+    Card::of(name, preset).map(|card| card.in_short()).unwrap_or_default()
 }
 
 fn presets(global: &Global) -> BTreeMap<String, Preset> {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use url::Url;
 
 use crate::body::BodyRule;
@@ -15,6 +15,8 @@ use crate::config::{IdRule, Route, RouteSet, Source};
 use crate::extract::{Extraction, From};
 use crate::name::RouteName;
 use crate::simulate::provider::Notification;
+use crate::verify::handshake::Handshake;
+use crate::verify::text::Selector;
 use crate::world::World;
 
 #[derive(clap::Args, Debug)]
@@ -97,6 +99,59 @@ pub fn compose(
     }
 
     let method = source.methods.first().context("a checked source has a method")?.clone();
+    placed(args, source, method, headers, body, id)
+}
+
+/// A request of a source that is to become a challenge: the file of `--payload` where one is given, and otherwise as little
+/// of a body as the handshake and the scheme can be put into.
+pub fn of_handshake(
+    args: &SampleArgs,
+    source: &Source,
+    handshake: &Handshake,
+    world: &World,
+) -> anyhow::Result<Sample> {
+    let method = handshake.when.method.as_ref().or(source.methods.first());
+    let method = method.context("a checked source has a method")?.clone();
+    let places = handshake.places();
+    let has = |is_such: fn(&Selector) -> bool| places.iter().any(is_such);
+    let takes_body = ![Method::GET, Method::HEAD, Method::OPTIONS].contains(&method);
+    let body = match &args.payload {
+        Some(file) => fs::read(file).with_context(|| format!("cannot read {}", file.display()))?,
+        None if has(|at| matches!(at, Selector::Form(_))) => Vec::new(),
+        None if takes_body || has(|at| matches!(at, Selector::Json(_))) => b"{}".to_vec(),
+        None => Vec::new(),
+    };
+    let body = in_its_form(source.body.as_ref(), body);
+    let mut headers = HeaderMap::new();
+    let is_media_wanted = has(|at| match at {
+        Selector::ContentType => true,
+        Selector::Header(name) => name.eq_ignore_ascii_case("content-type"),
+        _ => false,
+    });
+    if !is_media_wanted && (!body.is_empty() || has(|at| matches!(at, Selector::Form(_)))) {
+        let media = match has(|at| matches!(at, Selector::Form(_))) && body.is_empty() {
+            true => "application/x-www-form-urlencoded".to_owned(),
+            false => content_type(source.body.as_ref(), &body),
+        };
+        let media = HeaderValue::from_str(&media);
+        headers
+            .insert(CONTENT_TYPE, media.context("the boundary of the payload cannot be a header")?);
+    }
+    for (name, value) in &args.header {
+        headers.insert(name.clone(), value.clone());
+    }
+    let id = world.random.uuid_v7(world.clock.now()).to_string();
+    placed(args, source, method, headers, body, id)
+}
+
+fn placed(
+    args: &SampleArgs,
+    source: &Source,
+    method: Method,
+    headers: HeaderMap,
+    body: Vec<u8>,
+    id: String,
+) -> anyhow::Result<Sample> {
     let path = parts(&source.path)
         .map(|part| match args.path.iter().find(|(name, _)| name == part) {
             Some((_, value)) => Ok((part.to_owned(), value.clone())),

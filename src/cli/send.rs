@@ -1,4 +1,6 @@
-//! `router send`: signs a sample with the route's own scheme and POSTs it.
+//! `router send`: signs a sample with the route's own scheme and POSTs it; or asks what the provider asks in its handshake.
+
+mod handshake;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -6,14 +8,15 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use http::{HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
-use super::sample::{self, SampleArgs};
+use super::sample::{self, Sample, SampleArgs};
 use super::{Global, check, err, out};
 use crate::config::resolve::{Process, resolve};
+use crate::config::{RouteSet, Source};
 use crate::secret::{SecretValue, Vault};
-use crate::simulate::provider::{Notification, Provider, SendError, Signed};
+use crate::simulate::provider::{Provider, SendError};
+use crate::simulate::stand_in;
 use crate::verify::Keys;
 use crate::verify::scheme::Scheme;
 use crate::verify::sign::SignError;
@@ -29,9 +32,12 @@ pub struct Args {
     /// Sends the very same request N times more
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=10_000))]
     pub duplicate: u32,
-    /// Signs something else, so that the router must refuse it (401)
+    /// Makes what proves the sender a wrong one of the right form, so that the router must refuse it (401, or the source's `respond.unverified`)
     #[arg(long)]
     pub bad_signature: bool,
+    /// Makes the provider's handshakes in the place of an event, each or that of number N (from 0), and compares the answers with what they must be
+    #[arg(long, value_name = "N", num_args = 0..=1, conflicts_with = "duplicate")]
+    pub handshake: Option<Option<usize>>,
     /// Signs with the secret at this place of a list, from 0
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub secret: usize,
@@ -48,12 +54,93 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     };
     let world = World::real();
     let (route, source) = sample::find(&set, &args.sample.route)?;
-    let sample = sample::compose(&args.sample, &loaded.files.root, route, source, &world)?;
     // Secrets of other routes are not needed here; one of this route that is missing is named by the signing.
     let (resolved, _unset) = resolve(&set, &Process);
-    let sender = sender(resolved.vault, &source.verify.scheme, args.key.as_deref())?;
-    let to = match args.to {
-        Some(to) => to,
+    if let Some(number) = args.handshake {
+        return handshake::run(&args, number, &set, source, resolved.vault, &world).await;
+    }
+    let sample = sample::compose(&args.sample, &loaded.files.root, route, source, &world)?;
+    let key = args.key.as_deref();
+    let sender = sender(resolved.vault, &source.verify.scheme, key, args.bad_signature)?;
+    let provider = provider(&args, &set, source, &sample, &sender, &world)?;
+    let signed = match args.bad_signature {
+        true => provider.sign_wrongly(&sample.notification, args.secret),
+        false => provider.sign(&sample.notification, args.secret),
+    };
+    let signed = match signed {
+        Err(SendError::Sign(SignError::NoSuchSecret(_)))
+            if source.verify.scheme.uses_captured() =>
+        {
+            anyhow::bail!(
+                "the router gives nobody what a handshake brought, so nothing is signed with it here: give the one that you sent to be captured by `--key FILE`, or put a secret of your own beside it, `secret: [ {{ captured: true }}, {{ env: NAME }} ]`"
+            )
+        }
+        signed => signed?,
+    };
+
+    let refused = source.respond.unverified.as_u16();
+    let mut as_meant = true;
+    for number in 1..=args.duplicate.saturating_add(1) {
+        let start = world.clock.monotonic();
+        let answer = signed.send().await?;
+        let took_ms = world.clock.monotonic().saturating_sub(start).as_millis();
+        out(&format!("{number}  {}  {took_ms} ms\n", status_line(answer.status)));
+        if !answer.body.is_empty() {
+            out(&format!("   {}\n", shown(&answer.body)));
+        }
+        as_meant &= match args.bad_signature {
+            true => answer.status == refused,
+            false => (200..300).contains(&answer.status),
+        };
+    }
+    if !as_meant {
+        err(&match args.bad_signature {
+            true => {
+                format!("error: a request with a bad signature was not refused with {refused}\n")
+            }
+            false => "error: not accepted; the router's log and `router_requests_rejected_total` in /metrics say why\n".to_owned(),
+        });
+    }
+    Ok(ExitCode::from(u8::from(!as_meant)))
+}
+
+fn status_line(status: u16) -> String {
+    let known = http::StatusCode::from_u16(status).ok();
+    let reason = known.and_then(|status| status.canonical_reason()).unwrap_or_default();
+    format!("{status} {reason}")
+}
+
+/// An answer's body for a terminal.
+fn shown(body: &[u8]) -> String {
+    let body = String::from_utf8_lossy(body);
+    let mut shown = String::new();
+    for letter in body.chars().take(500) {
+        match letter.is_control() {
+            true => shown.extend(letter.escape_debug()),
+            false => shown.push(letter),
+        }
+    }
+    shown
+}
+
+/// What sends to the source: where `--to` says, or to the router of this configuration on this machine.
+fn provider<'a>(
+    args: &Args,
+    set: &RouteSet,
+    source: &'a Source,
+    sample: &Sample,
+    sender: &'a Sender,
+    world: &World,
+) -> anyhow::Result<Provider<'a>> {
+    let to = match &args.to {
+        // Of a URL that is given the path stands; parameters come to it, for the signature may cover them.
+        Some(to) => {
+            let mut to = to.clone();
+            if !sample.query.is_empty() {
+                to.query_pairs_mut().extend_pairs(&sample.query);
+            }
+            to
+        }
         None => Url::parse(&format!("http://{}{}", reachable(set.server.listen), sample.target))
             .context("the listen address makes no URL")?,
     };
@@ -78,7 +165,7 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
         }
         (None, None) => to.clone(),
     };
-    let provider = Provider {
+    Ok(Provider {
         scheme: &source.verify.scheme,
         keys: Keys {
             private: sender.private.as_ref(),
@@ -89,52 +176,7 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
         public_url,
         to,
         clock: Arc::clone(&world.clock),
-    };
-    let mut signed = match provider.sign(&sample.notification, args.secret) {
-        Err(SendError::Sign(SignError::NoSuchSecret(_)))
-            if source.verify.scheme.uses_captured() =>
-        {
-            anyhow::bail!(
-                "the router gives nobody what a handshake brought, so nothing is signed with it here: give the one that you sent to be captured by `--key FILE`, or put a secret of your own beside it, `secret: [ {{ captured: true }}, {{ env: NAME }} ]`"
-            )
-        }
-        signed => signed?,
-    };
-    if args.bad_signature {
-        spoil(&provider, &sample.notification, args.secret, &mut signed)?;
-    }
-
-    let refused = source.respond.unverified.as_u16();
-    let mut as_meant = true;
-    for number in 1..=args.duplicate.saturating_add(1) {
-        let start = world.clock.monotonic();
-        let answer = signed.send().await?;
-        let took_ms = world.clock.monotonic().saturating_sub(start).as_millis();
-        let word = http::StatusCode::from_u16(answer.status)
-            .ok()
-            .and_then(|status| status.canonical_reason());
-        out(&format!("{number}  {} {}  {took_ms} ms\n", answer.status, word.unwrap_or_default()));
-        if !answer.body.is_empty() {
-            let body = String::from_utf8_lossy(&answer.body);
-            out(&format!("   {}\n", body.chars().take(500).collect::<String>().escape_debug()));
-        }
-        as_meant &= match args.bad_signature {
-            true => answer.status == refused,
-            false => (200..300).contains(&answer.status),
-        };
-    }
-    if !as_meant {
-        err(&match args.bad_signature {
-            true => {
-                format!("error: a request with a bad signature was not refused with {refused}\n")
-            }
-            false => {
-                "error: not accepted; the router's log and `router_requests_rejected_total` in /metrics say why\n"
-                    .to_owned()
-            }
-        });
-    }
-    Ok(ExitCode::from(u8::from(!as_meant)))
+    })
 }
 
 /// What the sender has beside the configuration's secrets.
@@ -145,9 +187,24 @@ struct Sender {
     captured: Vec<SecretValue>,
 }
 
-fn sender(mut vault: Vault, scheme: &Scheme, key: Option<&Path>) -> anyhow::Result<Sender> {
+/// `stands_in`: nothing has to be signed well, so that a key of everybody's does where none is given.
+fn sender(
+    mut vault: Vault,
+    scheme: &Scheme,
+    key: Option<&Path>,
+    stands_in: bool,
+) -> anyhow::Result<Sender> {
     let (public, fetched) = (scheme.public_keys(), scheme.fetched_key());
     let Some(path) = key else {
+        if stands_in {
+            let (vault, _) = stand_in::vaults(scheme, &vault);
+            let (private, _) = stand_in::fetched(scheme);
+            let captured = match scheme.uses_captured() {
+                true => vec![SecretValue::new("a secret that nobody brought")],
+                false => Vec::new(),
+            };
+            return Ok(Sender { vault, private, captured });
+        }
         anyhow::ensure!(
             public.is_empty() && fetched.is_none(),
             "the provider signs with a private key that only it has: make a pair of your own (`openssl genpkey -algorithm ed25519 -out test.pem`, for ECDSA and RSA accordingly), give the source its public key (`openssl pkey -in test.pem -pubout`; in the place of fetched keys as `key: {{ file: … }}`), and sign with `--key test.pem`"
@@ -158,14 +215,17 @@ fn sender(mut vault: Vault, scheme: &Scheme, key: Option<&Path>) -> anyhow::Resu
         !public.is_empty() || fetched.is_some() || scheme.uses_captured(),
         "the source has no public key and captures no secret, so nothing is signed with --key: leave it out"
     );
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("the key {} cannot be read", path.display()))?;
-    let value = SecretValue::new(text.trim());
+    let value = SecretValue::new(key_text(path)?.trim());
     for (reference, _) in public {
         vault.insert(reference.clone(), value.clone());
     }
     let captured = if scheme.uses_captured() { vec![value.clone()] } else { Vec::new() };
     Ok(Sender { vault, private: Some(value), captured })
+}
+
+fn key_text(path: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(path)
+        .with_context(|| format!("the key {} cannot be read", path.display()))
 }
 
 /// A listener on all addresses is reached on this machine.
@@ -176,50 +236,4 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
         ip => ip,
     };
     SocketAddr::new(ip, listen.port())
-}
-
-/// Replaces the proof by one of the right form that proves nothing: the signature of another body, or where the body is
-/// not covered (a token) the credential with its last character changed.
-fn spoil(
-    provider: &Provider<'_>,
-    notification: &Notification,
-    which: usize,
-    signed: &mut Signed,
-) -> anyhow::Result<()> {
-    let mut other = notification.clone();
-    other.body = [&notification.body[..], b" "].concat().into();
-    let wrong = provider.sign(&other, which)?;
-    if wrong.headers != signed.headers {
-        signed.headers = wrong.headers;
-        return Ok(());
-    }
-    let given = &notification.headers;
-    let names: Vec<HeaderName> =
-        signed.headers.keys().filter(|name| !given.contains_key(*name)).cloned().collect();
-    for name in &names {
-        change_last(&mut signed.headers, name)?;
-    }
-    if names.is_empty() {
-        let query: Vec<(String, String)> = signed
-            .url
-            .query_pairs()
-            .map(|(name, value)| (name.into_owned(), format!("{value}x")))
-            .collect();
-        anyhow::ensure!(
-            !query.is_empty(),
-            "a bad signature cannot be made here: what proves the sender stands in the body, or nothing does"
-        );
-        signed.url.query_pairs_mut().clear().extend_pairs(query);
-    }
-    Ok(())
-}
-
-fn change_last(headers: &mut HeaderMap, name: &HeaderName) -> anyhow::Result<()> {
-    let mut value = headers[name].as_bytes().to_vec();
-    match value.last_mut() {
-        Some(last) => *last = if *last == b'A' { b'B' } else { b'A' },
-        None => value.push(b'A'),
-    }
-    headers.insert(name.clone(), HeaderValue::from_bytes(&value)?);
-    Ok(())
 }

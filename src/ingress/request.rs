@@ -292,10 +292,8 @@ impl Front {
         if arming.left(&source.name).is_none() {
             return Err(not_armed());
         }
-        let malformed = |why| Refusal {
-            status: StatusCode::UNAUTHORIZED,
-            ..malformed_handshake(why)
-        };
+        let malformed =
+            |why| Refusal { status: StatusCode::UNAUTHORIZED, ..malformed_handshake(why) };
         let value = Handshake::secret(asked, at).map_err(malformed)?;
         let answer = handshake.answer(asked).map_err(malformed)?;
         let received = asked.received;

@@ -12,7 +12,7 @@ use crate::body::BodyRule;
 use crate::call::api::{self, ApiError};
 use crate::verify::Keys;
 use crate::verify::scheme::Scheme;
-use crate::verify::sign::{SignError, Unsigned, sign};
+use crate::verify::sign::{Proof, SignError, Unsigned, sign, sign_wrongly};
 use crate::world::clock::Clock;
 use crate::world::transport::WireResponse;
 
@@ -66,7 +66,25 @@ const PATIENCE: Duration = Duration::from_secs(30);
 impl Provider<'_> {
     /// Signs now, with secret number `which` (from 0) of the scheme.
     pub fn sign(&self, notification: &Notification, which: usize) -> Result<Signed, SendError> {
-        let unsigned = Unsigned {
+        let unsigned = self.unsigned(notification);
+        let proof = sign(self.scheme, self.keys, &unsigned, self.clock.now(), which)?;
+        self.placed(notification, proof)
+    }
+
+    /// The same with a proof that is of the right form and wrong.
+    pub fn sign_wrongly(
+        &self,
+        notification: &Notification,
+        which: usize,
+    ) -> Result<Signed, SendError> {
+        let unsigned = self.unsigned(notification);
+        let proof = sign_wrongly(self.scheme, self.keys, &unsigned, self.clock.now(), which)?;
+        self.placed(notification, proof)
+    }
+
+    /// The notification as the source will see it.
+    pub fn unsigned(&self, notification: &Notification) -> Unsigned {
+        Unsigned {
             method: notification.method.clone(),
             url: self.public_url.clone(),
             path: notification.path.clone(),
@@ -74,8 +92,11 @@ impl Provider<'_> {
             body: notification.body.clone(),
             id: notification.id.clone(),
             body_rule: self.body.cloned(),
-        };
-        let proof = sign(self.scheme, self.keys, &unsigned, self.clock.now(), which)?;
+        }
+    }
+
+    /// The notification with what proves its sender.
+    pub fn placed(&self, notification: &Notification, proof: Proof) -> Result<Signed, SendError> {
         let mut headers = notification.headers.clone();
         for (name, value) in proof.headers {
             let name = HeaderName::from_bytes(name.as_bytes())

@@ -72,6 +72,17 @@ pub enum Unanswerable {
     Captured,
 }
 
+impl Unanswerable {
+    /// For a person.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Piece => "what the answer takes up is missing, there twice or too long",
+            Self::Secret => "no secret of the scheme can be read",
+            Self::Captured => "what it brings is no secret: 1 to 1024 visible ASCII characters",
+        }
+    }
+}
+
 /// Where the challenge names a URL, and which ones are the provider's.
 #[derive(Clone, Debug)]
 pub struct Confirm {
@@ -195,7 +206,7 @@ impl Handshake {
 }
 
 impl Tree {
-    fn texts<'t>(&'t self, found: &mut Vec<&'t Text>) {
+    pub(super) fn texts<'t>(&'t self, found: &mut Vec<&'t Text>) {
         match self {
             Tree::Text(text) => found.push(text),
             Tree::List(items) => items.iter().for_each(|item| item.texts(found)),

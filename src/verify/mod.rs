@@ -3,6 +3,7 @@
 pub mod algorithm;
 pub mod canonical;
 pub mod certificate;
+pub mod challenge;
 pub mod condition;
 pub mod elements;
 pub mod fetched;

@@ -12,7 +12,9 @@ use super::canonical::Canonical;
 use super::condition::{Condition, Conditions, Expected};
 use super::jwt::{ExpectedClaim, Jwt, JwtAt, JwtKeys};
 use super::request::{About, Found, Keys, Request};
-use super::scheme::{Algorithm, Scheme, Secrets, Signing, Token, TokenAt, plain_members};
+use super::scheme::{
+    Algorithm, PublicKey, Scheme, Secrets, Signing, Token, TokenAt, plain_members,
+};
 use super::text::{Lack, Layout, Part, Selector};
 use super::{Received, algorithm, elements, signature, time};
 use crate::body::BodyRule;
@@ -63,6 +65,8 @@ pub enum SignError {
     MissingPart(String),
     #[error("the scheme takes no request with this in {0}")]
     OtherRequest(String),
+    #[error("nothing in the request proves the sender, so nothing can be a wrong proof")]
+    NothingProved,
 }
 
 impl SignError {
@@ -75,7 +79,8 @@ impl SignError {
             | SignError::MissingSecret(_)
             | SignError::Place(_)
             | SignError::NoPrivateKey { .. }
-            | SignError::MissingPart(_) => false,
+            | SignError::MissingPart(_)
+            | SignError::NothingProved => false,
         }
     }
 }
@@ -91,28 +96,74 @@ pub fn sign(
     which: usize,
 ) -> Result<Proof, SignError> {
     let mut draft = Draft::of(unsigned);
-    Signer { keys, now, which }.sign(scheme, &mut draft)?;
+    Signer { keys, now, which, wrongly: false }.sign(scheme, &mut draft)?;
     Ok(draft.proof())
+}
+
+/// The same request with a proof of the right form that proves nothing: of every signature and token a byte is another.
+pub fn sign_wrongly(
+    scheme: &Scheme,
+    keys: Keys<'_>,
+    unsigned: &Unsigned,
+    now: Timestamp,
+    which: usize,
+) -> Result<Proof, SignError> {
+    let mut draft = Draft::of(unsigned);
+    Signer { keys, now, which, wrongly: true }.sign(scheme, &mut draft)?;
+    let proof = draft.proof();
+    // Nothing was there to be spoiled: the router would take it. What cannot be signed well here can be signed wrongly.
+    match sign(scheme, keys, unsigned, now, which) {
+        Ok(right) if right == proof => Err(SignError::NothingProved),
+        _ => Ok(proof),
+    }
 }
 
 /// A request that is being signed.
 #[derive(Clone)]
-struct Draft {
-    unsigned: Unsigned,
+pub(super) struct Draft {
+    pub(super) unsigned: Unsigned,
     headers: Vec<(String, String)>,
     query: Vec<(String, String)>,
 }
 
 impl Draft {
-    fn of(unsigned: &Unsigned) -> Self {
+    pub(super) fn of(unsigned: &Unsigned) -> Self {
         Self { unsigned: unsigned.clone(), headers: Vec::new(), query: Vec::new() }
     }
 
-    fn proof(self) -> Proof {
+    pub(super) fn proof(self) -> Proof {
         Proof { headers: self.headers, query: self.query, body: self.unsigned.body }
     }
 
-    fn set(&mut self, at: &Selector, value: String) -> Result<(), SignError> {
+    /// The same, of JSON a whole number as one: so a provider writes it.
+    fn set_plain(&mut self, at: &Selector, value: String) -> Result<(), SignError> {
+        match (at, value.parse::<i64>()) {
+            (Selector::Json(path), Ok(number)) if number.to_string() == value => {
+                self.set_json(at, path, json!(number))
+            }
+            _ => self.set(at, value),
+        }
+    }
+
+    fn set_json(&mut self, at: &Selector, path: &str, value: Json) -> Result<(), SignError> {
+        let no_room = || SignError::Place(at.to_string());
+        let field = match &self.unsigned.body_rule {
+            Some(BodyRule::JsonIn { field }) => field.clone(),
+            _ => {
+                let placed = place(&self.unsigned.body, path, value);
+                self.unsigned.body = placed.ok_or_else(no_room)?;
+                return Ok(());
+            }
+        };
+        let text = form_urlencoded::parse(&self.unsigned.body)
+            .find_map(|(name, text)| (*name == field).then(|| text.into_owned()))
+            .ok_or_else(no_room)?;
+        let placed = place(text.as_bytes(), path, value).ok_or_else(no_room)?;
+        let placed = String::from_utf8_lossy(&placed).into_owned();
+        self.set(&Selector::Form(field), placed)
+    }
+
+    pub(super) fn set(&mut self, at: &Selector, value: String) -> Result<(), SignError> {
         let no_room = || SignError::Place(at.to_string());
         match at {
             Selector::Header(name) => {
@@ -125,26 +176,7 @@ impl Draft {
                 self.unsigned.url.query_pairs_mut().append_pair(name, &value);
                 self.query.push((name.clone(), value));
             }
-            Selector::Json(path) => {
-                let document = match &self.unsigned.body_rule {
-                    Some(BodyRule::JsonIn { field }) => Some(field.clone()),
-                    _ => None,
-                };
-                match document {
-                    None => {
-                        let placed = place(&self.unsigned.body, path, &value);
-                        self.unsigned.body = placed.ok_or_else(no_room)?;
-                    }
-                    Some(field) => {
-                        let text = form_urlencoded::parse(&self.unsigned.body)
-                            .find_map(|(name, text)| (*name == field).then(|| text.into_owned()))
-                            .ok_or_else(no_room)?;
-                        let placed = place(text.as_bytes(), path, &value).ok_or_else(no_room)?;
-                        let placed = String::from_utf8_lossy(&placed).into_owned();
-                        self.set(&Selector::Form(field), placed)?;
-                    }
-                }
-            }
+            Selector::Json(path) => self.set_json(at, path, Json::String(value))?,
             Selector::Form(name) => {
                 let content_type = self.unsigned.headers.get(http::header::CONTENT_TYPE);
                 let syntax = content_type.and_then(|it| FormSyntax::named(it.to_str().ok()?));
@@ -167,11 +199,11 @@ impl Draft {
         Ok(())
     }
 
-    fn about(&self) -> About<'_> {
+    pub(super) fn about(&self) -> About<'_> {
         About { public_url: Some(&self.unsigned.url), body: self.unsigned.body_rule.as_ref() }
     }
 
-    fn received(&self, now: Timestamp) -> Received {
+    pub(super) fn received(&self, now: Timestamp) -> Received {
         let Unsigned { method, url, path, headers, body, .. } = &self.unsigned;
         let query = url.query_pairs().map(|(name, value)| (name.into_owned(), value.into_owned()));
         Received {
@@ -186,14 +218,16 @@ impl Draft {
     }
 }
 
-struct Signer<'a> {
-    keys: Keys<'a>,
-    now: Timestamp,
-    which: usize,
+pub(super) struct Signer<'a> {
+    pub(super) keys: Keys<'a>,
+    pub(super) now: Timestamp,
+    pub(super) which: usize,
+    /// Every proof is to be a wrong one.
+    pub(super) wrongly: bool,
 }
 
 impl<'a> Signer<'a> {
-    fn sign(&self, scheme: &Scheme, draft: &mut Draft) -> Result<(), SignError> {
+    pub(super) fn sign(&self, scheme: &Scheme, draft: &mut Draft) -> Result<(), SignError> {
         match scheme {
             Scheme::Signing(signing) => self.sign_text(signing, draft),
             Scheme::Token(token) => self.show_token(token, draft),
@@ -250,7 +284,11 @@ impl<'a> Signer<'a> {
         Ok(())
     }
 
-    fn meet_one(&self, condition: &Condition, draft: &mut Draft) -> Result<(), SignError> {
+    pub(super) fn meet_one(
+        &self,
+        condition: &Condition,
+        draft: &mut Draft,
+    ) -> Result<(), SignError> {
         let received = draft.received(self.now);
         let request = Request::new(&received, self.keys, draft.about(), self.now);
         let alone = Conditions { method: None, all: vec![condition.clone()] };
@@ -265,7 +303,31 @@ impl<'a> Signer<'a> {
         let value = Layout::of(&request).whole(text).map_err(missing)?;
         let value = String::from_utf8(value).map_err(|_| other())?;
         drop(request);
-        draft.set(&condition.at, value)
+        // A secret of `config` proves the sender as a token does.
+        let proves = text.iter().any(|part| matches!(part.source(), Part::Config(_)));
+        match proves {
+            true => draft.set(&condition.at, self.shown(value)),
+            false => draft.set_plain(&condition.at, value),
+        }
+    }
+
+    /// A text that proves the sender by being known.
+    fn shown(&self, mut value: String) -> String {
+        if self.wrongly {
+            let last = value.pop();
+            value.push(if last == Some('A') { 'B' } else { 'A' });
+        }
+        value
+    }
+
+    /// What a signature is, as bytes. The last one is changed: a signature in DER keeps its form.
+    fn signed(&self, mut signature: Vec<u8>) -> Vec<u8> {
+        if self.wrongly
+            && let Some(last) = signature.last_mut()
+        {
+            *last ^= 1;
+        }
+        signature
     }
 
     fn secret(
@@ -351,10 +413,12 @@ impl<'a> Signer<'a> {
         let signed = match scheme.algorithm {
             Algorithm::Hmac(hash) => algorithm::mac(hash, key, &message),
             Algorithm::Digest(hash) => algorithm::digest(hash, &message),
+            // No key of this house signs so; what is wrong needs none.
+            Algorithm::PublicKey(PublicKey::RsaSha1) if self.wrongly => vec![1; 2048 / 8],
             Algorithm::PublicKey(kind) => algorithm::sign(kind, value.expose(), &message)
                 .map_err(|why| SignError::NoPrivateKey { name, why })?,
         };
-        Ok(signature::write(&signed, &scheme.signature, Some(time)))
+        Ok(signature::write(&self.signed(signed), &scheme.signature, Some(time)))
     }
 
     fn show_jwt(&self, jwt: &Jwt, draft: &mut Draft) -> Result<(), SignError> {
@@ -417,7 +481,7 @@ impl<'a> Signer<'a> {
         let key = key.as_ref().map_or(&[][..], |key| &key[..]);
         let signature = algorithm::sign_jws(algorithm, key, value.expose(), &signed)
             .map_err(|why| SignError::NoPrivateKey { name, why })?;
-        Ok(format!("{header}.{content}.{}", BASE64_URL.encode(signature)))
+        Ok(format!("{header}.{content}.{}", BASE64_URL.encode(self.signed(signature))))
     }
 
     /// What the body says, where it is to be the token, and what the scheme asks for.
@@ -456,7 +520,7 @@ impl<'a> Signer<'a> {
             let received = draft.received(self.now);
             let request = Request::new(&received, self.keys, draft.about(), self.now);
             let (_, value) = self.secret(&token.secrets, &request)?;
-            value.expose().to_owned()
+            self.shown(value.expose().to_owned())
         };
         let authorization = Selector::Header("authorization".to_owned());
         match &token.at {
@@ -473,7 +537,7 @@ impl<'a> Signer<'a> {
     }
 }
 
-fn missing(lack: Lack<'_>) -> SignError {
+pub(super) fn missing(lack: Lack<'_>) -> SignError {
     SignError::MissingPart(match lack {
         Lack::Absent(part) | Lack::Unclear(part) => match part.source() {
             Part::At(at) => at.to_string(),
@@ -489,7 +553,7 @@ fn missing(lack: Lack<'_>) -> SignError {
 }
 
 /// The body with `token` at `path`; objects on the way are made, anything else in the way is an obstacle.
-fn place(body: &[u8], path: &str, token: &str) -> Option<Bytes> {
+fn place(body: &[u8], path: &str, token: Json) -> Option<Bytes> {
     let mut root: Json = serde_json::from_slice(body).ok()?;
     let mut place = &mut root;
     for name in plain_members(path)? {
@@ -498,6 +562,6 @@ fn place(body: &[u8], path: &str, token: &str) -> Option<Bytes> {
         }
         place = place.as_object_mut()?.entry(name).or_insert(Json::Null);
     }
-    *place = Json::String(token.to_owned());
+    *place = token;
     Some(root.to_string().into())
 }
