@@ -251,6 +251,7 @@ fn content_type(rule: Option<&BodyRule>, body: &[u8]) -> String {
         Some(BodyRule::Xml { .. }) => "application/xml",
         Some(BodyRule::Base64In { .. }) | None if is_json(body) => "application/json",
         Some(BodyRule::Base64In { .. }) => FORM,
+        None if is_form(body) => FORM,
         None => "application/octet-stream",
     };
     plain.to_owned()
@@ -258,6 +259,15 @@ fn content_type(rule: Option<&BodyRule>, body: &[u8]) -> String {
 
 fn is_json(body: &[u8]) -> bool {
     serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok()
+}
+
+/// `a=1&b=2`: one line of pairs, each with a name.
+fn is_form(body: &[u8]) -> bool {
+    let plain = |byte: &u8| byte.is_ascii_graphic();
+    body.iter().all(plain)
+        && body
+            .split(|byte| *byte == b'&')
+            .all(|pair| pair.iter().position(|byte| *byte == b'=').is_some_and(|assign| assign > 0))
 }
 
 /// That of a multipart form, which a file cannot name otherwise: its first line.
@@ -336,6 +346,10 @@ mod tests {
         check(Some(&BodyRule::Form), "a=1", "a=1", form);
         check(None, parts, parts, multipart);
         check(None, "--\r\nx", "--\r\nx", "application/octet-stream");
+        check(None, "a=1&b=%20", "a=1&b=%20", form);
+        for text in ["a=1 b", "=1", "a", "a=1&", ""] {
+            check(None, text, text, "application/octet-stream");
+        }
         let path = vec!["d".to_owned()];
         let base64_in = Some(&BodyRule::Base64In { path, document: crate::body::Document::Json });
         check(base64_in, "{}", "{}", "application/json");

@@ -1,6 +1,6 @@
 //! What the rules share: the files, the findings, and how they read a tree whose shape was already reported on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::Value as Json;
@@ -19,6 +19,8 @@ pub(super) struct Checker {
     pub(super) references: References,
     /// Built in or of `providers/`, by name; compiled where a source takes them.
     pub(super) presets: BTreeMap<String, Preset>,
+    /// Presets that a source takes.
+    pub(super) taken: BTreeSet<String>,
     /// Files that the route at hand named, for its revision.
     pub(super) attached: Vec<FileId>,
     /// What the source at hand gives under `verify.config`.
@@ -33,6 +35,7 @@ impl Checker {
             diagnostics: Vec::new(),
             references,
             presets: BTreeMap::new(),
+            taken: BTreeSet::new(),
             attached: Vec::new(),
             config: Config::new(),
         }

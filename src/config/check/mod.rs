@@ -65,6 +65,7 @@ pub fn load(files: Files) -> Loaded {
     let mut sources = checker.shared_sources();
     let routes = checker.routes(&mut sources, &destinations);
     checker.paths(&sources);
+    checker.untaken_presets();
 
     let Checker { files, mut diagnostics, references, .. } = checker;
     diagnostics.sort_by_key(|diagnostic| (diagnostic.span.file, diagnostic.span.start));

@@ -46,12 +46,66 @@ impl Checker {
         }
     }
 
+    /// A preset of `providers/` that no source takes is compiled for none, so that what is wrong in it is told.
+    pub(super) fn untaken_presets(&mut self) {
+        let untaken: Vec<(String, Arc<Node>)> = self
+            .presets
+            .iter()
+            .filter(|(name, _)| !self.taken.contains(*name))
+            .filter_map(|(name, preset)| match preset {
+                Preset::Read(Some(node)) => Some((name.clone(), Arc::clone(node))),
+                Preset::Read(None) | Preset::BuiltIn(_) => None,
+            })
+            .collect();
+        for (name, preset) in untaken {
+            // With a secret of the source, and with what the preset itself says of keys.
+            let mut faults: Vec<Diagnostic> = Vec::new();
+            let has_own = preset.get("verify").is_some_and(|verify| verify.get("secret").is_some());
+            let secrets: &[&str] = if has_own { &[""] } else { &["", "secret: { env: A }, "] };
+            for secret in secrets {
+                for fault in self.faults_of(&name, &preset, secret) {
+                    let known = |it: &Diagnostic| it.span == fault.span && it.code == fault.code;
+                    if !faults.iter().any(known) {
+                        faults.push(fault);
+                    }
+                }
+            }
+            self.diagnostics.extend(faults);
+        }
+    }
+
+    /// The errors that stand in the preset where a source takes it.
+    fn faults_of(&mut self, name: &str, preset: &Node, secret: &str) -> Vec<Diagnostic> {
+        let settings = preset.get("config").and_then(Node::as_map).unwrap_or_default();
+        let settings: Vec<String> =
+            settings.iter().map(|setting| format!("{}: x", setting.key.text)).collect();
+        let settings = settings.join(", ");
+        let source = format!(
+            "path: /untaken\nverify: {{ provider: {name}, {secret}config: {{ {settings} }} }}\n"
+        );
+        let shown = format!("a source by {name}");
+        let file = self.files.add_as(FileKind::Attachment, shown, source);
+        let (found, references) = (self.diagnostics.len(), self.references.clone());
+        if let Some(node) = self.tree(file, &shape::source::SOURCE) {
+            self.compiled_source(&node, "untaken", Some(&[]));
+        }
+        self.references = references;
+        let told = self.diagnostics.split_off(found);
+        // What is missing in the made-up source is nobody's fault, and what a source may want or not, such as a derived id,
+        // is said where one takes the preset.
+        told.into_iter()
+            .filter(|it| it.span.file == preset.span.file)
+            .filter(|it| it.severity == crate::diag::Severity::Error)
+            .collect()
+    }
+
     fn errors(&self) -> usize {
         self.diagnostics.iter().filter(|it| it.severity == crate::diag::Severity::Error).count()
     }
 
     /// The preset that a source names. `Err`: it names one that does not exist or is broken; reported.
     pub(super) fn preset(&mut self, wanted: &Text, node: &Node) -> Result<Arc<Node>, ()> {
+        self.taken.insert(wanted.text.clone());
         match self.presets.get(&wanted.text).cloned() {
             Some(Preset::Read(read)) => read.ok_or(()),
             Some(Preset::BuiltIn(position)) => {

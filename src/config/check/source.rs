@@ -189,7 +189,7 @@ impl Checker {
         }
     }
 
-    fn compiled_source(
+    pub(super) fn compiled_source(
         &mut self,
         node: &Node,
         name: &str,
