@@ -39,7 +39,7 @@ impl<'a> Keys<'a> {
 /// What a source says of its requests.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct About<'a> {
-    /// The source's URL as the provider knows it; the query that came is added where it has none.
+    /// The source's URL as the provider knows it; the query that came stands for its own.
     pub public_url: Option<&'a Url>,
     /// How bodies are read: of a form with JSON in a field, `json:` reads that field.
     pub body: Option<&'a BodyRule>,
@@ -182,13 +182,13 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// The source's URL, with the query that came where it has none of its own.
+    /// The source's URL with the query that came: what is read of the request is what was signed.
     pub(super) fn url(&self) -> Option<String> {
         let url = self.about.public_url?;
-        Some(match (url.query(), self.raw_query()) {
-            (None, Some(query)) => format!("{url}?{query}"),
-            _ => url.to_string(),
-        })
+        let Some(query) = self.raw_query() else { return Some(url.to_string()) };
+        let mut base = url.clone();
+        base.set_query(None);
+        Some(format!("{base}?{query}"))
     }
 
     /// The path as it came, without the query.
