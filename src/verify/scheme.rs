@@ -1,21 +1,19 @@
 //! The compiled verification language: what a preset or a route's `verify` becomes.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use zeroize::Zeroizing;
 
-use super::algorithm;
 use super::certificate::Certificate;
 use super::condition::Conditions;
 use super::fetched::KeySet;
 use super::jwt::{Jwt, JwtKeys};
-use super::request::{Found, Request};
+pub use super::rejection::Rejection;
+pub use super::secrets::{ByPlace, KeyForm, SecretEncoding, Secrets};
 use super::text::{Selector, Text};
-use crate::secret::{SecretRef, SecretValue};
+use crate::secret::SecretRef;
 
 #[derive(Clone, Debug)]
 pub enum Scheme {
@@ -68,71 +66,6 @@ pub struct Signing {
     pub tolerance: Option<Duration>,
 }
 
-/// Whose secrets verify a request: all of these are tried.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Secrets {
-    pub always: Vec<SecretRef>,
-    /// Those of the tenant that the request names.
-    pub by: Option<ByPlace>,
-    /// What a handshake brought for the source and path.
-    pub captured: bool,
-}
-
-/// `secret: { by: path.shop, of: { acme: … } }`
-#[derive(Clone, Debug, PartialEq)]
-pub struct ByPlace {
-    pub at: Selector,
-    pub of: BTreeMap<String, Vec<SecretRef>>,
-}
-
-impl Secrets {
-    /// Those that the configuration names, in order.
-    pub fn named(&self) -> impl Iterator<Item = &SecretRef> {
-        let of = self.by.iter().flat_map(|by| by.of.values().flatten());
-        self.always.iter().chain(of)
-    }
-
-    fn path_part(&self) -> Option<&str> {
-        match &self.by.as_ref()?.at {
-            Selector::PathPart(name) => Some(name),
-            _ => None,
-        }
-    }
-
-    /// The values that may verify `request`; at least one.
-    pub(super) fn values<'a>(
-        &self,
-        request: &Request<'a>,
-    ) -> Result<Vec<&'a SecretValue>, Rejection> {
-        let mut values: Vec<&SecretValue> =
-            self.references(request).filter_map(|secret| request.secret(secret)).collect();
-        if self.captured {
-            values.extend(request.keys.captured);
-        }
-        match (values.is_empty(), self.references(request).next()) {
-            (false, _) => Ok(values),
-            (true, Some(_)) => Err(Rejection::UnusableSecret),
-            (true, None) if self.captured => Err(Rejection::NoSecretCaptured),
-            (true, None) => Err(Rejection::NoSecret),
-        }
-    }
-
-    /// Those of the configuration that fit `request`.
-    pub(super) fn references(&self, request: &Request<'_>) -> impl Iterator<Item = &SecretRef> {
-        let of = self.by.as_ref().and_then(|by| match request.find(&by.at) {
-            Found::Once(name) => by.of.get(std::str::from_utf8(&name).ok()?),
-            Found::Absent | Found::Repeated => None,
-        });
-        self.always.iter().chain(of.into_iter().flatten())
-    }
-}
-
-impl From<Vec<SecretRef>> for Secrets {
-    fn from(always: Vec<SecretRef>) -> Self {
-        Self { always, by: None, captured: false }
-    }
-}
-
 /// One step on the way to the elements of `for_each`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -166,14 +99,6 @@ pub enum PublicKey {
     RsaSha256,
     /// The same with SHA-1, for senders that have nothing better.
     RsaSha1,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum SecretEncoding {
-    #[default]
-    Utf8,
-    Base64,
-    Hex,
 }
 
 #[derive(Clone, Debug)]
@@ -344,54 +269,6 @@ impl Scheme {
     }
 }
 
-/// How the text of a secret becomes a key.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct KeyForm {
-    pub encoding: SecretEncoding,
-    /// Taken off the front of the secret before decoding, where it is there.
-    pub strip_prefix: Option<String>,
-    /// The key is this hash of the secret.
-    pub digest: Option<Hash>,
-}
-
-impl KeyForm {
-    /// The key bytes behind the text of a secret, or why there are none; of a public key those of this kind. The same reading
-    /// as at verification, so a configuration whose secret cannot be read is refused before it runs.
-    pub(super) fn key(
-        &self,
-        secret: &str,
-        public: Option<PublicKey>,
-    ) -> Result<Zeroizing<Vec<u8>>, &'static str> {
-        let Some(kind) = public else { return self.bytes(secret) };
-        let bytes = match algorithm::is_pem(secret) {
-            true => algorithm::pem(secret)?.into(),
-            false => self.bytes(secret)?,
-        };
-        algorithm::public_key(kind, &bytes).map(Zeroizing::new)
-    }
-
-    fn bytes(&self, secret: &str) -> Result<Zeroizing<Vec<u8>>, &'static str> {
-        let text = self
-            .strip_prefix
-            .as_deref()
-            .and_then(|prefix| secret.strip_prefix(prefix))
-            .unwrap_or(secret);
-        let key = match self.encoding {
-            SecretEncoding::Utf8 => text.as_bytes().to_vec(),
-            SecretEncoding::Base64 => BASE64.decode(text).map_err(|_| "it is not base64")?,
-            SecretEncoding::Hex => hex::decode(text).map_err(|_| "it is not hexadecimal")?,
-        };
-        if key.is_empty() {
-            return Err("it is empty");
-        }
-        let key = Zeroizing::new(key);
-        Ok(match self.digest {
-            Some(hash) => Zeroizing::new(algorithm::digest(hash, &[&key])),
-            None => key,
-        })
-    }
-}
-
 impl Signing {
     pub(super) fn key(&self, secret: &str) -> Result<Zeroizing<Vec<u8>>, &'static str> {
         let public = match self.algorithm {
@@ -509,90 +386,6 @@ pub fn json_place(path: &str) -> Option<Vec<JsonStep<'_>>> {
 
 fn is_plain_name(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-')
-}
-
-/// Why a request was turned away. The log, the metric and the list of rejections say which; the sender gets 401 alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Rejection {
-    MissingSignature,
-    MalformedSignature,
-    WrongSignature,
-    MissingTimestamp,
-    MalformedTimestamp,
-    StaleTimestamp,
-    FutureTimestamp,
-    MissingToken,
-    MalformedToken,
-    WrongToken,
-    /// No secret of the scheme has a value that its encoding can read.
-    UnusableSecret,
-    /// There is no secret for who the request says it is from.
-    NoSecret,
-    /// The token is signed by an algorithm that the scheme does not take.
-    WrongAlgorithm,
-    /// The key that the token names is not among the sender's.
-    UnknownKey,
-    /// A claim of the token is missing or says something else.
-    WrongClaim,
-    /// The certificate is said to be where the provider has none.
-    ForeignCertificate,
-    /// The certificate is not valid now, or not the provider's.
-    BadCertificate,
-    /// The keys could not be fetched: nothing is known of the sender.
-    KeyUnavailable,
-    /// No handshake brought a secret for this source and path.
-    NoSecretCaptured,
-    /// What the scheme requires of a request is not there.
-    MissingValue,
-    /// What the scheme requires of a request is not so.
-    WrongValue,
-}
-
-impl Rejection {
-    /// Nothing was presented at all.
-    pub(super) fn is_absence(self) -> bool {
-        matches!(
-            self,
-            Rejection::MissingSignature
-                | Rejection::MissingToken
-                | Rejection::MissingValue
-                // A branch that is for other requests.
-                | Rejection::WrongValue
-        )
-    }
-
-    /// The sender proved itself, at another time.
-    pub(super) fn is_of_time(self) -> bool {
-        matches!(self, Rejection::StaleTimestamp | Rejection::FutureTimestamp)
-    }
-
-    /// As it stands in log lines and metric labels.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Rejection::MissingSignature => "missing_signature",
-            Rejection::MalformedSignature => "malformed_signature",
-            Rejection::WrongSignature => "wrong_signature",
-            Rejection::MissingTimestamp => "missing_timestamp",
-            Rejection::MalformedTimestamp => "malformed_timestamp",
-            Rejection::StaleTimestamp => "stale_timestamp",
-            Rejection::FutureTimestamp => "future_timestamp",
-            Rejection::MissingToken => "missing_token",
-            Rejection::MalformedToken => "malformed_token",
-            Rejection::WrongToken => "wrong_token",
-            Rejection::UnusableSecret => "unusable_secret",
-            Rejection::NoSecret => "no_secret",
-            Rejection::WrongAlgorithm => "wrong_algorithm",
-            Rejection::UnknownKey => "unknown_key",
-            Rejection::WrongClaim => "wrong_claim",
-            Rejection::ForeignCertificate => "foreign_certificate",
-            Rejection::BadCertificate => "bad_certificate",
-            Rejection::KeyUnavailable => "key_unavailable",
-            Rejection::NoSecretCaptured => "no_secret_captured",
-            Rejection::MissingValue => "missing_value",
-            Rejection::WrongValue => "wrong_value",
-        }
-    }
 }
 
 #[cfg(test)]
