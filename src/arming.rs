@@ -30,6 +30,8 @@ struct Armed {
     /// On the monotonic clock.
     until: Duration,
     by: Arc<str>,
+    /// The parts of the path that it is for; others are open.
+    path: Vec<(String, String)>,
     /// A capture is on its way to the store: another must not come in between.
     taken: bool,
 }
@@ -55,13 +57,13 @@ impl Arming {
         Self { clock, state: Mutex::default() }
     }
 
-    /// The next capture within `time`, at most [`ARMED_MAX`], is taken. Whoever calls it knows that there is such a source:
-    /// their number bounds what is kept.
-    pub fn arm(&self, source: SourceName, time: Duration, by: &str) {
+    /// The next capture within `time`, at most [`ARMED_MAX`], whose path has these parts is taken. Whoever calls it knows that
+    /// there is such a source: their number bounds what is kept.
+    pub fn arm(&self, source: SourceName, path: Vec<(String, String)>, time: Duration, by: &str) {
         let until = self.clock.monotonic().saturating_add(time.min(ARMED_MAX));
         let mut state = self.state();
         state.count += 1;
-        let armed = Armed { number: state.count, until, by: by.into(), taken: false };
+        let armed = Armed { number: state.count, until, by: by.into(), path, taken: false };
         state.armed.insert(source, armed);
     }
 
@@ -79,11 +81,20 @@ impl Arming {
         Some(armed.until.saturating_sub(now))
     }
 
+    /// What came to these parts of the path would be taken.
+    pub fn waits_for(&self, source: &SourceName, path: &[(String, String)]) -> bool {
+        let now = self.clock.monotonic();
+        self.state().armed.get(source).is_some_and(|armed| armed.is_open(now) && armed.is_for(path))
+    }
+
     /// Disarms the source for whoever captures now. Of two who ask at once one gets it.
-    pub fn take(&self, source: &SourceName) -> Option<Taken> {
+    pub fn take(&self, source: &SourceName, path: &[(String, String)]) -> Option<Taken> {
         let now = self.clock.monotonic();
         let mut state = self.state();
-        let armed = state.armed.get_mut(source).filter(|armed| armed.is_open(now))?;
+        let armed = state.armed.get_mut(source)?;
+        if !(armed.is_open(now) && armed.is_for(path)) {
+            return None;
+        }
         armed.taken = true;
         Some(Taken { source: source.clone(), number: armed.number, by: armed.by.clone() })
     }
@@ -106,6 +117,10 @@ impl Arming {
 }
 
 impl Armed {
+    fn is_for(&self, path: &[(String, String)]) -> bool {
+        self.path.iter().all(|part| path.contains(part))
+    }
+
     fn is_open(&self, now: Duration) -> bool {
         !self.taken && now < self.until
     }
@@ -126,46 +141,58 @@ mod tests {
     #[test]
     fn the_first_capture_disarms() {
         let (arming, _, tasks) = arming();
-        assert!(arming.take(&tasks).is_none());
-        arming.arm(tasks.clone(), MINUTE, "ann");
+        assert!(arming.take(&tasks, &[]).is_none());
+        arming.arm(tasks.clone(), Vec::new(), MINUTE, "ann");
         assert_eq!(arming.left(&tasks), Some(MINUTE));
-        assert!(arming.take(&"others".into()).is_none());
-        assert_eq!(arming.take(&tasks).unwrap().by(), "ann");
-        assert!(arming.take(&tasks).is_none() && arming.left(&tasks).is_none());
+        assert!(arming.take(&"others".into(), &[]).is_none());
+        assert_eq!(arming.take(&tasks, &[]).unwrap().by(), "ann");
+        assert!(arming.take(&tasks, &[]).is_none() && arming.left(&tasks).is_none());
         assert!(!arming.disarm(&tasks));
+    }
+
+    #[test]
+    fn it_may_be_for_a_part_of_the_path_alone() {
+        let (arming, _, tasks) = arming();
+        let at = |team: &str| vec![("team".to_owned(), team.to_owned())];
+        arming.arm(tasks.clone(), at("blue"), MINUTE, "ann");
+        assert!(arming.waits_for(&tasks, &at("blue")) && !arming.waits_for(&tasks, &at("red")));
+        assert!(arming.take(&tasks, &at("red")).is_none());
+        assert!(arming.take(&tasks, &at("blue")).is_some());
+        arming.arm(tasks.clone(), Vec::new(), MINUTE, "ann");
+        assert!(arming.take(&tasks, &at("red")).is_some());
     }
 
     #[test]
     fn it_ends_by_the_monotonic_clock_and_after_a_day_at_most() {
         let (arming, clock, tasks) = arming();
-        arming.arm(tasks.clone(), MINUTE, "ann");
+        arming.arm(tasks.clone(), Vec::new(), MINUTE, "ann");
         clock.jump_to("2027-01-01T00:00:00Z".parse().unwrap());
         assert!(arming.left(&tasks).is_some());
         clock.advance(MINUTE);
-        assert!(arming.take(&tasks).is_none() && arming.left(&tasks).is_none());
-        arming.arm(tasks.clone(), Duration::MAX, "ann");
+        assert!(arming.take(&tasks, &[]).is_none() && arming.left(&tasks).is_none());
+        arming.arm(tasks.clone(), Vec::new(), Duration::MAX, "ann");
         assert_eq!(arming.left(&tasks), Some(ARMED_MAX));
     }
 
     #[test]
     fn what_failed_is_armed_again_unless_somebody_decided_otherwise() {
         let (arming, clock, tasks) = arming();
-        arming.arm(tasks.clone(), 2 * MINUTE, "ann");
-        let taken = arming.take(&tasks).unwrap();
+        arming.arm(tasks.clone(), Vec::new(), 2 * MINUTE, "ann");
+        let taken = arming.take(&tasks, &[]).unwrap();
         clock.advance(MINUTE);
         arming.put_back(&taken);
         assert_eq!(arming.left(&tasks), Some(MINUTE));
 
-        let taken = arming.take(&tasks).unwrap();
+        let taken = arming.take(&tasks, &[]).unwrap();
         assert!(!arming.disarm(&tasks), "a capture is under way");
         arming.put_back(&taken);
         assert!(arming.left(&tasks).is_none());
 
-        arming.arm(tasks.clone(), MINUTE, "ann");
-        let old = arming.take(&tasks).unwrap();
-        arming.arm(tasks.clone(), MINUTE, "bob");
-        assert_eq!(arming.take(&tasks).unwrap().by(), "bob");
+        arming.arm(tasks.clone(), Vec::new(), MINUTE, "ann");
+        let old = arming.take(&tasks, &[]).unwrap();
+        arming.arm(tasks.clone(), Vec::new(), MINUTE, "bob");
+        assert_eq!(arming.take(&tasks, &[]).unwrap().by(), "bob");
         arming.put_back(&old);
-        assert!(arming.take(&tasks).is_none(), "an older right opens nothing");
+        assert!(arming.take(&tasks, &[]).is_none(), "an older right opens nothing");
     }
 }

@@ -772,7 +772,7 @@ async fn a_viewer_sees_sources_and_changes_nothing() {
     bench.delete(secret, &headers).await.is_problem(403, "operator");
     let headers = format!("{JSON}authorization: Bearer act\r\n");
     assert_eq!(bench.post("/api/v1/sources/tasks/arm", &headers, "").await.status, 200);
-    let taken = bench.arming.take(&"tasks".into()).unwrap();
+    let taken = bench.arming.take(&"tasks".into(), &[]).unwrap();
     assert_eq!(taken.by(), "name of act");
     assert_eq!(bench.delete(secret, &headers).await.status, 204);
 }

@@ -83,6 +83,10 @@ async fn a_secret_comes_in_a_handshake_outlives_a_kill_and_goes_when_it_is_dropp
     assert!(
         said.contains("make the webhook at the provider now") && said.contains("/hooks/{team}")
     );
+    // For another part of the path nothing is taken.
+    done(&router, &["arm", "tasks", "--path", "team=red"]);
+    assert_eq!(handshake(&router, SECRET).await, (401, None));
+    done(&router, &["arm", "tasks", "--path", "team=blue"]);
     assert_eq!(handshake(&router, SECRET).await, (204, Some(SECRET.to_owned())));
     assert_eq!(handshake(&router, "another").await, (401, None));
     assert_eq!(event(&router, "blue", SECRET, "e1").await, 200);
@@ -97,7 +101,7 @@ async fn a_secret_comes_in_a_handshake_outlives_a_kill_and_goes_when_it_is_dropp
     let metrics = router.metrics().await;
     for line in [
         r#"router_secrets_captured_total{source="tasks"} 1"#,
-        r#"router_requests_rejected_total{source="tasks",reason="not_armed"} 2"#,
+        r#"router_requests_rejected_total{source="tasks",reason="not_armed"} 3"#,
     ] {
         assert!(metrics.contains(line), "{line}: {metrics}");
     }

@@ -901,7 +901,7 @@ async fn a_secret_is_captured_once_and_only_while_somebody_waits_for_it() {
     assert!(running.refused("not_armed"));
     assert!(running.captured().is_empty());
 
-    running.arming.arm("tasks".into(), MINUTE, "ann");
+    running.arming.arm("tasks".into(), Vec::new(), MINUTE, "ann");
     for no_secret in ["a b", "\u{e9}", &"x".repeat(1025)] {
         assert_eq!(running.status(&handshake(no_secret)).await, 401, "{no_secret}");
     }
@@ -922,7 +922,7 @@ async fn a_secret_is_captured_once_and_only_while_somebody_waits_for_it() {
 #[tokio::test]
 async fn of_many_captures_at_once_one_wins() {
     let running = Running::start(vec![capturing()], limits()).await;
-    running.arming.arm("tasks".into(), MINUTE, "ann");
+    running.arming.arm("tasks".into(), Vec::new(), MINUTE, "ann");
     let requests: Vec<_> = (0..16).map(|number| handshake(&format!("s{number}"))).collect();
     let answers = join_all(requests.iter().map(|request| running.status(request))).await;
     assert_eq!(answers.iter().filter(|status| **status == 200).count(), 1, "{answers:?}");
@@ -934,12 +934,12 @@ async fn of_many_captures_at_once_one_wins() {
 #[tokio::test]
 async fn where_nothing_could_be_kept_the_source_stays_armed() {
     let running = Running::start(vec![capturing()], limits()).await;
-    running.arming.arm("tasks".into(), MINUTE, "ann");
+    running.arming.arm("tasks".into(), Vec::new(), MINUTE, "ann");
     for number in 0..CAPTURED_MAX {
-        running.arming.arm("tasks".into(), MINUTE, "ann");
+        running.arming.arm("tasks".into(), Vec::new(), MINUTE, "ann");
         assert_eq!(running.status(&handshake(&format!("s{number}"))).await, 200);
     }
-    running.arming.arm("tasks".into(), MINUTE, "ann");
+    running.arming.arm("tasks".into(), Vec::new(), MINUTE, "ann");
     assert_eq!(running.status(&handshake("one-more")).await, 401);
     assert!(running.refused("too_many_secrets") && running.is_armed());
 

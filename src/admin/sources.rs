@@ -79,6 +79,9 @@ fn armed_until(admin: &Admin, name: &SourceName) -> Option<String> {
 struct Wish {
     #[serde(rename = "for")]
     time: Option<String>,
+    /// The parts of the path that the secret must come to; others are open.
+    #[serde(default)]
+    path: BTreeMap<String, String>,
 }
 
 /// `POST /api/v1/sources/{name}/arm`
@@ -93,7 +96,8 @@ pub(super) async fn arm(
     let body = body.map_err(|rejection| {
         Problem::new(rejection.status(), "the body is too large or did not arrive whole")
     })?;
-    let time = time(&body)?;
+    let wish = wish(&body)?;
+    let time = time(&wish)?;
     let live = admin.live.borrow().clone();
     let source = live.set.sources.get(&name).ok_or_else(|| no_source(&name))?;
     if !source.captures() {
@@ -102,22 +106,33 @@ pub(super) async fn arm(
         );
         return Err(Problem::conflict(why));
     }
-    admin.arming.arm(name.clone(), time, &actor.name);
+    let has_part = |part: &&String| source.path.contains(&format!("{{{part}}}"));
+    if let Some(part) = wish.path.keys().find(|part| !has_part(part)) {
+        let why = format!("the path {} of the source `{name}` has no part `{part}`", source.path);
+        return Err(Problem::bad_request(why));
+    }
+    let parts = wish.path.clone().into_iter().collect();
+    admin.arming.arm(name.clone(), parts, time, &actor.name);
     let until = armed_until(&admin, &name);
     log::source_operated(&name, &actor.name, "arm", until.as_deref().unwrap_or_default());
     let path = &source.path;
     Ok(axum::Json(json!({ "name": name, "path": path, "armedUntil": until })).into_response())
 }
 
-fn time(body: &[u8]) -> Result<Duration, Problem> {
+fn wish(body: &[u8]) -> Result<Wish, Problem> {
     if body.is_empty() {
-        return Ok(ARMED_DEFAULT);
+        return Ok(Wish::default());
     }
-    let wish: Wish = serde_json::from_slice(body).map_err(|error| {
-        Problem::bad_request(format!("the body must be {{ \"for\": \"10m\" }}, or empty: {error}"))
-    })?;
-    let Some(text) = wish.time else { return Ok(ARMED_DEFAULT) };
-    let time = units::duration(&text)
+    serde_json::from_slice(body).map_err(|error| {
+        Problem::bad_request(format!(
+            "the body must be {{ \"for\": \"10m\", \"path\": {{ \"NAME\": \"VALUE\" }} }}, or empty: {error}"
+        ))
+    })
+}
+
+fn time(wish: &Wish) -> Result<Duration, Problem> {
+    let Some(text) = &wish.time else { return Ok(ARMED_DEFAULT) };
+    let time = units::duration(text)
         .map_err(|why| Problem::bad_request(format!("`for` is a duration, not `{text}`: {why}")))?;
     if time.is_zero() || time > ARMED_MAX {
         let why = "`for` is more than nothing and at most 24h";

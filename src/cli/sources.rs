@@ -1,11 +1,13 @@
 //! `router sources`: sources of a running router, and the secrets that their providers' handshakes bring, through its API.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use comfy_table::Table;
 use serde_json::{Value as Json, json};
 
 use super::events::{connect, moment, path_part, text};
+use super::sample::assignment;
 use super::{Global, out};
 
 #[derive(clap::Args, Debug)]
@@ -30,6 +32,9 @@ enum Command {
         /// How long to wait for it, at most 24h
         #[arg(long = "for", value_name = "TIME", default_value = "10m")]
         time: String,
+        /// A `{name}` part of the path that it must come to; may be repeated [default: any]
+        #[arg(long = "path", value_name = "NAME=VALUE", value_parser = assignment)]
+        path: Vec<(String, String)>,
     },
     /// Take no secret after all
     Disarm { name: String },
@@ -56,8 +61,10 @@ pub async fn run(args: Args, _global: &Global) -> anyhow::Result<ExitCode> {
             let listed = api.get("/api/v1/sources", &[]).await?;
             if args.json { format!("{listed:#}\n") } else { tables(&listed) }
         }
-        Command::Arm { name, time } => {
-            let armed = api.post(&format!("{}/arm", path(&name)), &json!({ "for": time })).await?;
+        Command::Arm { name, time, path: parts } => {
+            let parts: BTreeMap<String, String> = parts.into_iter().collect();
+            let wish = json!({ "for": time, "path": parts });
+            let armed = api.post(&format!("{}/arm", path(&name)), &wish).await?;
             if args.json { format!("{armed:#}\n") } else { what_next(&armed) }
         }
         Command::Disarm { name } => {

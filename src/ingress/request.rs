@@ -289,7 +289,7 @@ impl Front {
         };
         let arming = &self.deps.arming;
         // A stranger learns nothing but this, whatever he sends.
-        if arming.left(&source.name).is_none() {
+        if !arming.waits_for(&source.name, &asked.received.path) {
             return Err(not_armed());
         }
         let malformed =
@@ -297,7 +297,7 @@ impl Front {
         let value = Handshake::secret(asked, at).map_err(malformed)?;
         let answer = handshake.answer(asked).map_err(malformed)?;
         let received = asked.received;
-        let taken = arming.take(&source.name).ok_or_else(not_armed)?;
+        let taken = arming.take(&source.name, &received.path).ok_or_else(not_armed)?;
         let secret = CapturedSecret {
             id: Uid(self.deps.world.random.uuid_v7(received.received_at)),
             source: source.name.clone(),
