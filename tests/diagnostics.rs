@@ -290,7 +290,20 @@ fn exit_codes() {
     check("R012-unknown-key", &["check"], 1, "routes/a.yaml:");
     check("R012-unknown-key", &["check", "none.yaml"], 2, "there is no file or folder `none.yaml`");
     check("R012-unknown-key", &["check", "-C", "none"], 2, "there is no folder `none`");
-    check("R012-unknown-key", &["check", "--format", "sarif"], 2, "not built yet");
+    check(
+        "R012-unknown-key",
+        &["check", "--format", "xml"],
+        2,
+        "human, json, sarif, github, junit",
+    );
+    for format in ["sarif", "github", "junit"] {
+        let arguments = ["check", "--format", format];
+        check("R012-unknown-key", &arguments, 1, "unknown-key");
+        check("ok", &arguments, 0, "ok: 1 route, 1 source");
+        check("R042-literal-secret", &arguments, 0, "1 warning in 1 file");
+        check("R042-literal-secret", &[&arguments[..], &["--strict"]].concat(), 1, "1 warning");
+        check("ok", &[&arguments[..], &["none.yaml"]].concat(), 2, "there is no file or folder");
+    }
     check("R012-unknown-key", &["check", "--fix"], 2, "`--fix` is not built yet");
     check("R012-unknown-key", &["chekc"], 2, "check");
     check("R004-no-routes", &["check"], 1, "no routes in");
@@ -334,6 +347,66 @@ fn json_is_one_object() {
     assert_eq!(exit, 1);
     assert_eq!(object["diagnostics"][0]["file"], "routes/a.yaml");
     assert!(object["errors"].as_u64().unwrap() > 0);
+}
+
+/// Forges and their CI know paths from the root of the repository, wherever the command runs and whatever it is given.
+#[test]
+fn paths_of_reports_start_at_the_repository() {
+    let text = |name: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/diagnostics").join(name);
+        fs::read_to_string(path).unwrap()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in [
+        ("eu 1/routes/a.yaml", text("R012-unknown-key.yaml")),
+        ("eu 1/routes/b.yaml", text("ok.yaml").replace("orders", "refunds")),
+        ("us/routes/a.yaml", text("ok.yaml")),
+    ] {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    // As in a second work tree, where `.git` is a file.
+    fs::write(folder.path().join(".git"), "gitdir: elsewhere").unwrap();
+    let run = |inside: &str, arguments: &[&str]| {
+        let (exit, out, err) =
+            router(&folder.path().join(inside), &[&["check", "--format"], arguments].concat());
+        assert_eq!(exit, 1, "{arguments:?}: {out}{err}");
+        out
+    };
+    let file = "eu 1/routes/a.yaml";
+    for (inside, arguments) in [
+        ("eu 1", &[][..]),
+        ("eu 1/routes", &["a.yaml"]),
+        ("", &["-C", "eu 1"]),
+        ("", &["eu 1/routes/a.yaml"]),
+        ("us", &["../eu 1"]),
+    ] {
+        let github = run(inside, &[&["github"], arguments].concat());
+        let commands: Vec<_> = github.lines().collect();
+        assert!(!commands.is_empty());
+        for command in commands {
+            assert!(command.starts_with(&format!("::error file={file},line=")), "{command}");
+        }
+        let sarif = run(inside, &[&["sarif"], arguments].concat());
+        let sarif: serde_json::Value = serde_json::from_str(&sarif).unwrap();
+        let place = &sarif["runs"][0]["results"][0]["locations"][0]["physicalLocation"];
+        assert_eq!(place["artifactLocation"]["uri"], "eu%201/routes/a.yaml");
+        let junit = run(inside, &[&["junit"], arguments].concat());
+        assert!(junit.contains(&format!("name=\"{file}\"")), "{junit}");
+        // What was not asked for was not looked at.
+        let named = arguments.iter().any(|argument| argument.ends_with("a.yaml"));
+        assert_eq!(junit.contains("b.yaml\" file=\"eu 1/routes/b.yaml\"/>"), !named, "{junit}");
+    }
+    let both = run("", &["github", "eu 1", "us"]);
+    assert!(both.starts_with("::error file=eu 1/routes/a.yaml,"), "{both}");
+    let (exit, _, err) = router(folder.path(), &["check", "--format", "sarif", "eu 1", "us"]);
+    assert_eq!(exit, 2);
+    assert!(err.contains("one log, so it takes one configuration"), "{err}");
+    // Without a repository the configuration is all there is.
+    fs::remove_file(folder.path().join(".git")).unwrap();
+    let alone = run("", &["github", "-C", "eu 1"]);
+    assert!(alone.starts_with("::error file=routes/a.yaml,"), "{alone}");
 }
 
 #[test]

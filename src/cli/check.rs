@@ -3,14 +3,15 @@
 
 mod target;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::{Global, out};
 use crate::config::check::Loaded;
 use crate::config::resolve::{Process, resolve};
 use crate::diag::code::Code;
-use crate::diag::{Diagnostic, Severity, human, json, sort};
+use crate::diag::repository::Repository;
+use crate::diag::{Diagnostic, Severity, github, human, json, junit, sarif, sort};
 use crate::files::{Files, Location};
 use target::Target;
 
@@ -18,8 +19,8 @@ use target::Target;
 pub struct Args {
     /// Configuration folders, or files and folders of one; without any, the configuration of `-C` or the current folder
     pub paths: Vec<PathBuf>,
-    /// How problems are written: human or json
-    #[arg(long, value_name = "FORMAT", default_value = "human", value_parser = format)]
+    /// How problems are written; github: annotations of a workflow, sarif: code scanning, junit: a test report
+    #[arg(long, value_name = "FORMAT", default_value = "human")]
     pub format: Format,
     /// Warnings fail, too
     #[arg(long)]
@@ -36,20 +37,25 @@ pub struct Args {
     pub watch: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     Human,
     Json,
+    Sarif,
+    Github,
+    Junit,
 }
 
-fn format(text: &str) -> Result<Format, String> {
-    match text {
-        "human" => Ok(Format::Human),
-        "json" => Ok(Format::Json),
-        "sarif" | "github" | "junit" => {
-            Err(format!("`{text}` is not built yet; there are human and json"))
+impl Format {
+    /// What the format makes of a configuration, where that is one whole: two of them in one output would be nothing that
+    /// a reader takes.
+    fn whole(self) -> Option<&'static str> {
+        match self {
+            Format::Human | Format::Github => None,
+            Format::Json => Some("`--format json` prints one object"),
+            Format::Sarif => Some("`--format sarif` prints one log"),
+            Format::Junit => Some("`--format junit` prints one report"),
         }
-        _ => Err("there are human and json".to_owned()),
     }
 }
 
@@ -105,10 +111,10 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
         Ok(targets) => targets,
         Err(message) => return Ok(super::usage(&message)),
     };
-    if args.format == Format::Json && targets.len() > 1 {
-        return Ok(super::usage(
-            "`--format json` prints one object, so it takes one configuration",
-        ));
+    if let Some(prints) = args.format.whole().filter(|_| targets.len() > 1) {
+        return Ok(super::usage(&format!(
+            "{prints}, so it takes one configuration; run it once for each"
+        )));
     }
     let mut failed = false;
     for target in &targets {
@@ -133,11 +139,18 @@ fn check(target: &Target, args: &Args, named: bool) -> Result<bool, String> {
     });
     let clean =
         !diagnostics.iter().any(|diagnostic| args.strict || diagnostic.severity == Severity::Error);
-    if args.format == Format::Json {
-        out(&json::render(&files, &diagnostics));
-        return Ok(clean);
-    }
-    out(&human::render(&files, &diagnostics, super::colour(&std::io::stdout())));
+    let repository = || repository(&files.root);
+    let text = match args.format {
+        Format::Human => human::render(&files, &diagnostics, super::colour(&std::io::stdout())),
+        Format::Json => json::render(&files, &diagnostics),
+        Format::Sarif => sarif::render(&files, &diagnostics, &repository()),
+        Format::Github => github::render(&files, &diagnostics, &repository()),
+        Format::Junit => {
+            let checked = target.checked(&files);
+            junit::render(&files, &checked, &diagnostics, args.strict, &repository())
+        }
+    };
+    out(&text);
     let summary = human::summary(&diagnostics).unwrap_or_else(|| match &set {
         Some(set) => {
             let routes = human::plural(set.routes.len(), "route");
@@ -145,9 +158,31 @@ fn check(target: &Target, args: &Args, named: bool) -> Result<bool, String> {
         }
         None => "ok: nothing wrong in what was named".to_owned(),
     });
-    match named {
-        true => out(&format!("{}: {summary}\n", files.root.display())),
-        false => out(&format!("{summary}\n")),
+    let line = match named {
+        true => format!("{}: {summary}\n", files.root.display()),
+        false => format!("{summary}\n"),
+    };
+    match args.format {
+        Format::Human => out(&line),
+        // The object has its counts.
+        Format::Json => {}
+        // Beside the output, which a file or a machine takes: the job's log says how it went.
+        Format::Sarif | Format::Github | Format::Junit => super::err(&line),
     }
     Ok(clean)
+}
+
+/// Where a configuration lies in its repository: in the nearest folder above it with `.git`, which is a file in a second
+/// work tree. Without any, the configuration is all there is.
+fn repository(folder: &Path) -> Repository {
+    let folder = match folder.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => folder,
+    };
+    let folder = folder
+        .canonicalize()
+        .or_else(|_| std::path::absolute(folder))
+        .unwrap_or_else(|_| folder.to_owned());
+    let root = folder.ancestors().find(|above| above.join(".git").exists()).unwrap_or(&folder);
+    Repository { root: root.to_owned(), folder: folder.clone() }
 }

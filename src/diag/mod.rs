@@ -2,9 +2,15 @@
 //! return: one run reports all.
 
 pub mod code;
+#[cfg(test)]
+mod example;
+pub mod github;
 pub mod human;
 pub mod json;
+pub mod junit;
 pub mod place;
+pub mod repository;
+pub mod sarif;
 pub mod suggest;
 
 use std::ops::Range;
@@ -115,6 +121,14 @@ impl Diagnostic {
     pub fn related(mut self, span: Span, message: impl Into<String>) -> Self {
         self.related.push((span, message.into()));
         self
+    }
+
+    /// The message and, on a line of its own, the way out: for formats that show one text.
+    pub fn words(&self) -> String {
+        match &self.help {
+            Some(help) => format!("{}\nhelp: {help}", self.message),
+            None => self.message.clone(),
+        }
     }
 
     pub fn fix(mut self, span: Span, replacement: impl Into<String>) -> Self {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::cli::Global;
-use crate::diag::Diagnostic;
+use crate::diag::{Diagnostic, FileId};
 use crate::files::{FileKind, Files, Location};
 
 /// One configuration, and what of it counts.
@@ -89,15 +89,11 @@ impl Target {
         if self.only.is_empty() {
             return Ok(());
         }
-        let root = files.root.canonicalize().unwrap_or_else(|_| files.root.clone());
-        let real = |name: &str| {
-            let path = root.join(name);
-            path.canonicalize().unwrap_or(path)
-        };
         for (written, only) in &self.only {
             let holds_any = files.iter().any(|(id, text)| {
                 let said = diagnostics.iter().any(|diagnostic| diagnostic.span.file == id);
-                (text.kind != FileKind::Attachment || said) && real(&text.name).starts_with(only)
+                (text.kind != FileKind::Attachment || said)
+                    && real(files, &text.name).starts_with(only)
             });
             if !holds_any {
                 return Err(format!(
@@ -107,12 +103,32 @@ impl Target {
                 ));
             }
         }
-        diagnostics.retain(|diagnostic| {
-            let path = real(&files.get(diagnostic.span.file).name);
-            self.only.iter().any(|(_, only)| path.starts_with(only))
-        });
+        diagnostics.retain(|diagnostic| self.holds(files, diagnostic.span.file));
         Ok(())
     }
+
+    /// The files that were looked at for this target: what `router check` gives an account of, file by file.
+    pub(super) fn checked(&self, files: &Files) -> Vec<FileId> {
+        files
+            .iter()
+            .filter(|(id, text)| text.kind != FileKind::Attachment && self.holds(files, *id))
+            .map(|(id, _)| id)
+            .collect()
+    }
+
+    fn holds(&self, files: &Files, id: FileId) -> bool {
+        if self.only.is_empty() {
+            return true;
+        }
+        let path = real(files, &files.get(id).name);
+        self.only.iter().any(|(_, only)| path.starts_with(only))
+    }
+}
+
+fn real(files: &Files, name: &str) -> PathBuf {
+    let root = files.root.canonicalize().unwrap_or_else(|_| files.root.clone());
+    let path = root.join(name);
+    path.canonicalize().unwrap_or(path)
 }
 
 #[cfg(test)]
