@@ -215,6 +215,11 @@ impl Shared {
         self.desk.lock().expect("no holder of this lock can panic").writer.written()
     }
 
+    #[cfg(test)]
+    pub(super) fn readers_waiting(&self) -> usize {
+        self.segments.waiting()
+    }
+
     pub(super) fn place(&self) -> String {
         self.disk.place()
     }
@@ -558,6 +563,7 @@ impl Shared {
     /// The end, for good: after a failed write or sync nobody knows what is on the medium.
     fn die(&self, why: String, acks: Vec<Ack>) {
         tracing::error!(error = %why, "the store has stopped");
+        self.segments.stop_writing();
         self.progress.send_modify(|progress| progress.dead = Some(why.clone()));
         let waiting = std::mem::take(&mut self.inbox().queues);
         for ack in acks {
@@ -636,6 +642,7 @@ impl Drop for EndOnPanic<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let why = "the journal's writer panicked".to_owned();
+            self.0.segments.stop_writing();
             self.0.progress.send_modify(|progress| progress.dead = Some(why));
         }
     }
@@ -644,6 +651,7 @@ impl Drop for EndOnPanic<'_> {
 fn write(segments: &Segments, commit: &Commit) -> io::Result<()> {
     let file = segments.file(commit.segment)?;
     file.write_at(commit.offset, &commit.bytes)?;
+    segments.advance(commit.segment, commit.offset + commit.bytes.len() as u64);
     file.sync_data()
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 
 use bytes::Bytes;
 
@@ -34,6 +34,19 @@ pub(crate) struct Segments {
     /// The last long frame that was read. A POST of thousands of events is one frame, and who looks for one of them mostly
     /// looks for the next one, too.
     long: Mutex<Option<Frame>>,
+    tip: Mutex<Tip>,
+    /// The tip has moved.
+    moved: Condvar,
+}
+
+/// How far the journal is written. The state runs ahead of it: a fact is in the rows before its bytes are in the file, and
+/// whoever reads it there must not meet half of them and take that for damage.
+#[derive(Default)]
+struct Tip {
+    /// Segment and offset behind the last batch. `None`: nobody writes, or nobody goes on writing; what is there is there.
+    end: Option<(u64, u64)>,
+    /// Readers that wait for the tip.
+    waiting: usize,
 }
 
 /// A frame's body, proven.
@@ -71,7 +84,47 @@ impl Proven {
 
 impl Segments {
     pub(crate) fn new(disk: Arc<dyn Disk>, salts: Salts) -> Self {
-        Self { disk, salts, files: Mutex::default(), long: Mutex::default() }
+        Self {
+            disk,
+            salts,
+            files: Mutex::default(),
+            long: Mutex::default(),
+            tip: Mutex::default(),
+            moved: Condvar::new(),
+        }
+    }
+
+    /// All before `offset` of `segment` is in the files now.
+    pub(crate) fn advance(&self, segment: u64, offset: u64) {
+        self.tip().end = Some((segment, offset));
+        self.moved.notify_all();
+    }
+
+    /// Nothing more will be written: nobody is to wait for it.
+    pub(crate) fn stop_writing(&self) {
+        self.tip().end = None;
+        self.moved.notify_all();
+    }
+
+    fn tip(&self) -> MutexGuard<'_, Tip> {
+        self.tip.lock().expect("no holder of this lock can panic")
+    }
+
+    /// Returns once `at` is in the files. The writer never waits here: what it has not written it reads in its own batch.
+    fn until_written(&self, at: Position) {
+        let ahead =
+            |tip: &Tip| tip.end.is_some_and(|end| (at.segment, u64::from(at.offset)) >= end);
+        let mut tip = self.tip();
+        while ahead(&tip) {
+            tip.waiting += 1;
+            tip = self.moved.wait(tip).expect("no holder of this lock can panic");
+            tip.waiting -= 1;
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.tip().waiting
     }
 
     pub(crate) fn salts(&self) -> Salts {
@@ -164,6 +217,7 @@ impl Segments {
 
 impl ReadFacts for Segments {
     fn read(&self, at: Position) -> Result<Arc<Fact>, StoreError> {
+        self.until_written(at);
         let is_here = |frame: &&Frame| (frame.segment, frame.offset) == (at.segment, at.offset);
         let long = self.long.lock().expect("no holder of this lock can panic").clone();
         if let Some(frame) = long.as_ref().filter(is_here) {

@@ -1,5 +1,6 @@
 //! The disk under faults: each operation fails in its turn, bits flip, files are missing or foreign.
 
+use std::sync::Condvar;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::cuts::copied;
@@ -16,6 +17,34 @@ struct Failing {
     kind: io::ErrorKind,
     failed: Arc<Mutex<Option<&'static str>>>,
     reads: Arc<std::sync::atomic::AtomicBool>,
+    gate: Arc<Gate>,
+}
+
+/// Holds one write in its middle.
+#[derive(Default)]
+struct Gate {
+    at: Mutex<At>,
+    moved: Condvar,
+}
+
+#[derive(Clone, Copy, Default, PartialEq)]
+enum At {
+    #[default]
+    Open,
+    /// The next write stops at its half.
+    Armed,
+    Half,
+}
+
+impl Gate {
+    fn set(&self, at: At) {
+        *self.at.lock().unwrap() = at;
+        self.moved.notify_all();
+    }
+
+    fn until(&self, wanted: At) {
+        drop(self.moved.wait_while(self.at.lock().unwrap(), |at| *at != wanted).unwrap());
+    }
 }
 
 struct FailingFile(Arc<dyn DiskFile>, Failing);
@@ -28,6 +57,7 @@ impl Failing {
             kind,
             failed: Arc::default(),
             reads: Arc::default(),
+            gate: Arc::default(),
         }
     }
 
@@ -100,6 +130,14 @@ impl DiskFile for FailingFile {
     }
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.1.may("write")?;
+        let Gate { at, .. } = &*self.1.gate;
+        if *at.lock().unwrap() == At::Armed {
+            let (half, rest) = bytes.split_at(bytes.len() / 2);
+            self.0.write_at(offset, half)?;
+            self.1.gate.set(At::Half);
+            self.1.gate.until(At::Open);
+            return self.0.write_at(offset + half.len() as u64, rest);
+        }
         self.0.write_at(offset, bytes)
     }
     fn sync_data(&self) -> io::Result<()> {
@@ -117,6 +155,49 @@ impl DiskFile for FailingFile {
         self.1.may("truncate")?;
         self.0.truncate(len)
     }
+}
+
+/// Rows run ahead of the file: whoever reads what is being written waits for it, and takes no half of it for damage.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_is_being_written_is_waited_for_and_is_no_damage() {
+    let disk = Failing::new(&MemoryDisk::new(), io::ErrorKind::Other);
+    let opened = JournalStore::open(Arc::new(disk.clone()), no_index(), small(), world(1).0);
+    let store = Arc::new(opened.unwrap());
+    store.accept(vec![event(1, "e1", "{}", &["ship"])]).await.unwrap();
+
+    disk.gate.set(At::Armed);
+    let accepting = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { store.accept(vec![event(2, "e2", "{}", &["ship"])]).await }
+    });
+    tokio::task::block_in_place(|| disk.gate.until(At::Half));
+    let readers: Vec<_> = (0..3)
+        .map(|reader| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move {
+                match reader {
+                    0 => {
+                        store.list(Query::default(), None, ALL).await.map(|page| page.events.len())
+                    }
+                    1 => store.export(Query::default(), None, 1 << 20).await.map(|page| {
+                        let is_event = |line: &&String| line.contains("\"eventId\":\"e");
+                        page.lines.iter().filter(is_event).count()
+                    }),
+                    _ => store.find("e2", None).await.map(|found| found.len() + 1),
+                }
+            })
+        })
+        .collect();
+    while store.shared.readers_waiting() < readers.len()
+        && !readers.iter().any(tokio::task::JoinHandle::is_finished)
+    {
+        tokio::task::yield_now().await;
+    }
+    disk.gate.set(At::Open);
+    for reader in readers {
+        assert_eq!(reader.await.unwrap().unwrap(), 2);
+    }
+    accepting.await.unwrap().unwrap();
 }
 
 /// Through a start, some work and a compaction, and once more: one operation of the disk fails. What was acknowledged is
