@@ -114,7 +114,7 @@ impl Origin {
         match self {
             Origin::Router(api) => {
                 let answer = api.get("/api/v1/store/files", &[]).await;
-                Ok(serde_json::from_value(super::events::accepted(answer)?)
+                Ok(serde_json::from_value(super::remote::accepted(answer)?)
                     .context("the router answered a list that this program does not know")?)
             }
             Origin::Folder { disk, .. } => Ok(files::at_rest(&**disk)?),
@@ -132,8 +132,8 @@ impl Origin {
                 match api.get_bytes(&format!("/api/v1/store/files/{name}"), &query).await {
                     Ok(Ok(piece)) => Ok(Some(piece)),
                     Ok(Err((404, _))) => Ok(None),
-                    Ok(Err(refused)) => super::events::accepted(Ok(refused)).map(|_| None),
-                    Err(error) => super::events::accepted(Err(error)).map(|_| None),
+                    Ok(Err(refused)) => super::remote::accepted(Ok(refused)).map(|_| None),
+                    Err(error) => super::remote::accepted(Err(error)).map(|_| None),
                 }
             }
             Origin::Folder { disk, .. } => Ok(files::read_piece(&**disk, name, offset, bytes)?),

@@ -4,20 +4,15 @@ mod show;
 
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
 use comfy_table::Table;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value as Json, json};
-use url::Url;
 
+use super::remote::{Api, RemoteArgs, connect, field_long, moment, path_part, text};
 use super::{Global, err, out};
-use crate::call::api::{ApiClient, ApiError};
-use crate::secret::SecretValue;
+use crate::call::api::ApiError;
 use crate::telemetry::log::field;
 use crate::world::World;
 
-/// What stays as it is within one part of a path (RFC 3986, unreserved).
-const PATH_PART: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 /// Rows that the API gives per page.
 const PAGE_ROWS: usize = 500;
 
@@ -25,12 +20,8 @@ const PAGE_ROWS: usize = 500;
 pub struct Args {
     #[command(subcommand)]
     command: Command,
-    /// The admin address of the router [env: ROUTER_URL] [default: http://127.0.0.1:8081]
-    #[arg(long, global = true)]
-    url: Option<String>,
-    /// Print JSON for machines
-    #[arg(long, global = true)]
-    json: bool,
+    #[command(flatten)]
+    remote: RemoteArgs,
 }
 
 #[derive(clap::Subcommand, Debug)]
@@ -141,101 +132,37 @@ struct ReplayArgs {
 }
 
 pub async fn run(args: Args, _global: &Global) -> anyhow::Result<ExitCode> {
-    let Some(api) = connect(args.url)? else { return Ok(ExitCode::from(2)) };
+    let Some(api) = connect(args.remote.url)? else { return Ok(ExitCode::from(2)) };
     match args.command {
-        Command::List(chosen) => list(&api, &chosen, args.json).await,
-        Command::Show { id, source } => show(&api, &id, source.as_deref(), args.json).await,
-        Command::Causes => causes(&api, args.json).await,
-        Command::Replay(chosen) => replay(&api, &chosen, args.json).await,
+        Command::List(chosen) => list(&api, &chosen, args.remote.json).await,
+        Command::Show { id, source } => show(&api, &id, source.as_deref(), args.remote.json).await,
+        Command::Causes => causes(&api, args.remote.json).await,
+        Command::Replay(chosen) => replay(&api, &chosen, args.remote.json).await,
     }
 }
 
-/// The router that `url`, `$ROUTER_URL` or nothing names. `None`, after saying why: that is no address.
-pub(super) fn connect(url: Option<String>) -> anyhow::Result<Option<Api>> {
-    let url = url
-        .or_else(|| std::env::var("ROUTER_URL").ok().filter(|url| !url.is_empty()))
-        .unwrap_or_else(|| "http://127.0.0.1:8081".to_owned());
-    let base = match Url::parse(&url) {
-        Ok(base) if matches!(base.scheme(), "http" | "https") => base,
-        Ok(_) | Err(_) => {
-            err(&format!("error: `{url}` is not an http URL; try http://127.0.0.1:8081\n"));
-            return Ok(None);
+/// Events that `filter` chooses, page after page, at most `limit`; and whether there are more.
+async fn all_of(api: &Api, filter: &Filter, limit: usize) -> anyhow::Result<(Vec<Json>, bool)> {
+    let mut events: Vec<Json> = Vec::new();
+    let mut cursor: Option<String> = None;
+    loop {
+        let rows = (limit - events.len()).min(PAGE_ROWS);
+        let mut query = filter.query();
+        query.push(("limit".to_owned(), rows.to_string()));
+        query.extend(cursor.map(|cursor| ("cursor".to_owned(), cursor)));
+        let mut page = api.get("/api/v1/events", &query).await?;
+        if let Some(Json::Array(rows)) = page.get_mut("events").map(Json::take) {
+            events.extend(rows);
         }
-    };
-    let token = std::env::var("ROUTER_TOKEN").ok().filter(|token| !token.is_empty());
-    Ok(Some(Api(ApiClient::new(base, token.map(SecretValue::new))?)))
-}
-
-/// The API, with its refusals as errors for a person.
-pub(super) struct Api(pub(super) ApiClient);
-
-impl Api {
-    pub(super) async fn get(&self, path: &str, query: &[(String, String)]) -> anyhow::Result<Json> {
-        accepted(self.0.get(path, query).await)
-    }
-
-    pub(super) async fn post(&self, path: &str, body: &Json) -> anyhow::Result<Json> {
-        accepted(self.0.post(path, body).await)
-    }
-
-    pub(super) async fn delete(&self, path: &str) -> anyhow::Result<Json> {
-        accepted(self.0.delete(path).await)
-    }
-
-    /// Events that `filter` chooses, page after page, at most `limit`; and whether there are more.
-    async fn list(&self, filter: &Filter, limit: usize) -> anyhow::Result<(Vec<Json>, bool)> {
-        let mut events: Vec<Json> = Vec::new();
-        let mut cursor: Option<String> = None;
-        loop {
-            let rows = (limit - events.len()).min(PAGE_ROWS);
-            let mut query = filter.query();
-            query.push(("limit".to_owned(), rows.to_string()));
-            query.extend(cursor.map(|cursor| ("cursor".to_owned(), cursor)));
-            let mut page = self.get("/api/v1/events", &query).await?;
-            if let Some(Json::Array(rows)) = page.get_mut("events").map(Json::take) {
-                events.extend(rows);
-            }
-            cursor = page["next"].as_str().map(str::to_owned);
-            if cursor.is_none() || events.len() >= limit {
-                return Ok((events, cursor.is_some()));
-            }
+        cursor = page["next"].as_str().map(str::to_owned);
+        if cursor.is_none() || events.len() >= limit {
+            return Ok((events, cursor.is_some()));
         }
     }
-}
-
-pub(super) fn accepted(answer: Result<(u16, Json), ApiError>) -> anyhow::Result<Json> {
-    let (status, body) = match answer {
-        Ok(answer) => answer,
-        Err(error @ ApiError::Unreachable { .. }) => {
-            return Err(error).context(
-                "no router answers; is `router serve` running there? Name its admin address by --url or $ROUTER_URL",
-            );
-        }
-        Err(error @ ApiError::NotJson { .. }) => return Err(error.into()),
-    };
-    if (200..300).contains(&status) {
-        return Ok(body);
-    }
-    let mut message = match body["detail"].as_str() {
-        Some(detail) => field_long(detail),
-        None => format!("the router answered {status}"),
-    };
-    if status == 401 {
-        message.push_str("; put a token in $ROUTER_TOKEN");
-    }
-    for found in body["matches"].as_array().into_iter().flatten() {
-        message.push_str(&format!(
-            "\n  router events show {}   # source {}, received {}",
-            text(&found["uid"]),
-            text(&found["source"]),
-            text(&found["receivedAt"])
-        ));
-    }
-    bail!(message)
 }
 
 async fn list(api: &Api, args: &ListArgs, json: bool) -> anyhow::Result<ExitCode> {
-    let (events, more) = api.list(&args.filter, args.limit as usize).await?;
+    let (events, more) = all_of(api, &args.filter, args.limit as usize).await?;
     if json {
         out(&format!("{:#}\n", json!({ "events": events, "more": more })));
         return Ok(ExitCode::SUCCESS);
@@ -327,7 +254,7 @@ async fn replay(api: &Api, args: &ReplayArgs, json: bool) -> anyhow::Result<Exit
             );
             return Ok(ExitCode::from(2));
         }
-        let (events, _) = api.list(&chosen(&args.filter), usize::MAX).await?;
+        let (events, _) = all_of(api, &chosen(&args.filter), usize::MAX).await?;
         if events.len() > 1 && !args.yes {
             out(&format!("{}\n", table(&events)));
             err(&format!(
@@ -408,41 +335,4 @@ fn replay_lines(result: &Json) -> String {
 
 fn path(id: &str) -> String {
     format!("/api/v1/events/{}", path_part(id))
-}
-
-/// One part of a path.
-pub(super) fn path_part(id: &str) -> String {
-    // A part of dots alone would be taken as a way up.
-    match id {
-        "." => "%2E".to_owned(),
-        ".." => "%2E%2E".to_owned(),
-        id => utf8_percent_encode(id, PATH_PART).to_string(),
-    }
-}
-
-/// A value on one line, safe for a terminal; `-` where there is none.
-pub(super) fn text(value: &Json) -> String {
-    match value {
-        Json::Null => "-".to_owned(),
-        Json::String(text) if text.is_empty() => "-".to_owned(),
-        Json::String(text) => field(text).into_owned(),
-        other => field(&other.to_string()).into_owned(),
-    }
-}
-
-/// A time to the millisecond, which is what a person compares.
-pub(super) fn moment(value: &Json) -> String {
-    match value.as_str().and_then(|at| at.parse::<jiff::Timestamp>().ok()) {
-        Some(at) => format!("{at:.3}"),
-        None => text(value),
-    }
-}
-
-/// Like [`text`], for sentences of the router's own, which may be long.
-pub(super) fn field_long(text: &str) -> String {
-    let escaped = |c: char| match c.is_control() {
-        true => c.escape_unicode().to_string(),
-        false => c.to_string(),
-    };
-    text.chars().map(escaped).collect()
 }

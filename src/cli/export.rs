@@ -10,8 +10,8 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use jiff::{Span, SpanRelativeTo, Timestamp};
 
-use super::events::{Api, accepted};
 use super::place::{Expect, Place, PlaceArgs};
+use super::remote::{Api, accepted};
 use super::{Global, err, usage};
 use crate::delivery::state::Status;
 use crate::store::journal::JournalStore;

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use serde_json::{Value as Json, json};
 
-use super::events::{Api, accepted};
 use super::place::{Expect, Place, PlaceArgs};
+use super::remote::{Api, accepted};
 use super::{Global, err, out};
 use crate::store::Store;
 use crate::store::journal::JournalStore;
@@ -202,7 +202,7 @@ async fn into_router(
             // The router counts from the chunk's first line.
             let detail = body["detail"].as_str().unwrap_or_default();
             let why = detail.split_once(": ").map_or(detail, |(_, why)| why);
-            bail!("line {}: {}", line_of(line as usize), super::events::field_long(why));
+            bail!("line {}: {}", line_of(line as usize), super::remote::field_long(why));
         }
     }
     accepted(answer).map(drop)

@@ -9,6 +9,7 @@ pub mod export;
 pub mod import;
 mod place;
 pub mod providers;
+mod remote;
 pub mod restore;
 pub mod running;
 pub mod sample;

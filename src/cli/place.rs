@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::bail;
 
-use super::events::{Api, connect};
+use super::remote::{Api, connect};
 use super::running::{open_store, options};
 use super::{Global, err};
 use crate::store::Retention;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use comfy_table::Table;
 use serde_json::{Value as Json, json};
 
-use super::events::{connect, moment, path_part, text};
+use super::remote::{RemoteArgs, connect, moment, path_part, text};
 use super::sample::assignment;
 use super::{Global, out};
 
@@ -14,12 +14,8 @@ use super::{Global, out};
 pub struct Args {
     #[command(subcommand)]
     command: Command,
-    /// The admin address of the router [env: ROUTER_URL] [default: http://127.0.0.1:8081]
-    #[arg(long, global = true)]
-    url: Option<String>,
-    /// Print JSON for machines
-    #[arg(long, global = true)]
-    json: bool,
+    #[command(flatten)]
+    remote: RemoteArgs,
 }
 
 #[derive(clap::Subcommand, Debug)]
@@ -55,21 +51,21 @@ enum Command {
 }
 
 pub async fn run(args: Args, _global: &Global) -> anyhow::Result<ExitCode> {
-    let Some(api) = connect(args.url)? else { return Ok(ExitCode::from(2)) };
+    let Some(api) = connect(args.remote.url)? else { return Ok(ExitCode::from(2)) };
     let shown = match args.command {
         Command::List => {
             let listed = api.get("/api/v1/sources", &[]).await?;
-            if args.json { format!("{listed:#}\n") } else { tables(&listed) }
+            if args.remote.json { format!("{listed:#}\n") } else { tables(&listed) }
         }
         Command::Arm { name, time, path: parts } => {
             let parts: BTreeMap<String, String> = parts.into_iter().collect();
             let wish = json!({ "for": time, "path": parts });
             let armed = api.post(&format!("{}/arm", path(&name)), &wish).await?;
-            if args.json { format!("{armed:#}\n") } else { what_next(&armed) }
+            if args.remote.json { format!("{armed:#}\n") } else { what_next(&armed) }
         }
         Command::Disarm { name } => {
             let disarmed = api.post(&format!("{}/disarm", path(&name)), &json!({})).await?;
-            match (args.json, disarmed["wasArmed"].as_bool()) {
+            match (args.remote.json, disarmed["wasArmed"].as_bool()) {
                 (true, _) => format!("{disarmed:#}\n"),
                 (false, Some(true)) => format!("{} is disarmed\n", text(&disarmed["name"])),
                 (false, _) => format!("{} was not armed\n", text(&disarmed["name"])),
@@ -78,7 +74,7 @@ pub async fn run(args: Args, _global: &Global) -> anyhow::Result<ExitCode> {
         Command::Reveal { name, id } => {
             let place = format!("{}/secrets/{}/reveal", path(&name), path_part(&id));
             let revealed = api.post(&place, &json!({})).await?;
-            match args.json {
+            match args.remote.json {
                 true => format!("{revealed:#}\n"),
                 false => format!("{}\n", text(&revealed["secret"])),
             }
@@ -86,7 +82,7 @@ pub async fn run(args: Args, _global: &Global) -> anyhow::Result<ExitCode> {
         Command::Drop { name, id } => {
             api.delete(&format!("{}/secrets/{}", path(&name), path_part(&id))).await?;
             let dropped = json!({ "name": name, "id": id });
-            match args.json {
+            match args.remote.json {
                 true => format!("{dropped:#}\n"),
                 false => format!(
                     "the secret {} of {} is gone: what it signs is refused from now on\n",

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::Value as Json;
 
-use super::{field_long, moment, text};
+use super::super::remote::{field_long, moment, text};
 
 /// What happened to the event: the envelope, each delivery, each step with its attempts.
 pub(super) fn timeline(event: &Json, now: Timestamp) -> String {
