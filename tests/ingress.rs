@@ -34,12 +34,13 @@ use router::store::{Budget, EventView, Query, Store};
 use router::telemetry::{Backlog, Metrics};
 use router::verify::Keys;
 use router::verify::condition::{Condition, Conditions, Expected};
+use router::verify::draft::Unsigned;
 use router::verify::handshake::Handshake;
 use router::verify::scheme::{
     Algorithm, Hash, KeyForm, Scheme, Signature, SignatureEncoding, SignatureSyntax, Signing,
     Strength,
 };
-use router::verify::sign::{Unsigned, sign};
+use router::verify::sign::sign;
 use router::verify::text::{Part, Selector};
 use router::world::World;
 use router::world::clock::timeout;

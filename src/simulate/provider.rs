@@ -11,8 +11,9 @@ use url::Url;
 use crate::body::BodyRule;
 use crate::call::api::{self, ApiError};
 use crate::verify::Keys;
+use crate::verify::draft::{Proof, Unsigned};
 use crate::verify::scheme::Scheme;
-use crate::verify::sign::{Proof, SignError, Unsigned, sign, sign_wrongly};
+use crate::verify::sign::{SignError, sign, sign_wrongly};
 use crate::world::clock::Clock;
 use crate::world::transport::WireResponse;
 

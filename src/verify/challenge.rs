@@ -4,10 +4,11 @@ use jiff::Timestamp;
 use url::Url;
 
 use super::condition::{Condition, Conditions, Expected};
+use super::draft::{Draft, Proof, Unsigned};
 use super::handshake::{Answer, Asked, Body, Handshake, Unanswerable, find};
 use super::request::{Found, Keys, Request};
 use super::scheme::Scheme;
-use super::sign::{Draft, Proof, SignError, Signer, Unsigned};
+use super::sign::{SignError, Signer};
 use super::text::{Part, Selector, Text};
 
 /// Who asks.

@@ -5,6 +5,7 @@ pub mod canonical;
 pub mod certificate;
 pub mod challenge;
 pub mod condition;
+pub mod draft;
 pub mod elements;
 pub mod fetched;
 pub mod handshake;

@@ -14,8 +14,9 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use serde::Deserialize;
 
+use super::draft::Unsigned;
 use super::scheme::*;
-use super::sign::{Unsigned, sign};
+use super::sign::sign;
 use super::text::*;
 use super::{About, Keys, Received, Verified, verify};
 use crate::secret::{SecretRef, SecretValue, Vault};
