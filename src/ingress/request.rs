@@ -198,7 +198,6 @@ impl Front {
         let keys = Keys { captured: &captured, ..Keys::of(vault) };
         let scheme = &source.verify.scheme;
         let about = About { public_url: public_url.as_ref(), body: source.body.as_ref() };
-        let unproved = |rejection| unproved(source, rejection);
         let wants = wants(scheme, &received, keys, about, now);
         let fetched = match wants.is_empty() {
             true => Fetched::default(),
@@ -207,30 +206,13 @@ impl Front {
         let keys = Keys { fetched: &fetched, ..keys };
         let asked = Asked { received: &received, scheme, keys, about, now };
         if let Some(handshake) = handshake::find(&source.handshakes, asked) {
-            if let Some(at) = &handshake.capture {
-                return self.capture(source, handshake, at, asked).await;
-            }
-            let answer = handshake.answer(asked);
-            let confirm = handshake.confirm.as_ref().map(|confirm| confirm.place(asked));
-            if handshake.verify {
-                verify(scheme, received, keys, about, now).map_err(unproved)?;
-            }
-            if let Some(place) = confirm {
-                let url = place.ok_or_else(|| {
-                    let why = "the URL to confirm by is not the provider's";
-                    Refusal::new(StatusCode::BAD_REQUEST, "malformed_handshake")
-                        .because(why.to_owned())
-                })?;
-                self.deps.keys.confirm(&url).await.map_err(|why| {
-                    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "not_confirmed").because(why)
-                })?;
-            }
-            return answer.map(Outcome::Challenge).map_err(malformed_handshake);
+            return self.challenge(source, handshake, asked).await;
         }
         if !source.methods.contains(&received.method) {
             return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"));
         }
-        let verified = verify(scheme, received, keys, about, now).map_err(unproved)?;
+        let verified = verify(scheme, received, keys, about, now)
+            .map_err(|rejection| unproved(source, rejection))?;
 
         let (routes, split_max) = (table.routes(&source.name), server.limits.split);
         let uid = || Uid(self.deps.world.random.uuid_v7(now));
@@ -273,6 +255,34 @@ impl Front {
         }
         metrics.ack_latency(self.clock().monotonic().saturating_sub(started));
         Ok(Outcome::Event)
+    }
+
+    /// A request that is a challenge: it is answered, once its sender proved itself where that is asked for, and is no event.
+    async fn challenge(
+        &self,
+        source: &Source,
+        handshake: &Handshake,
+        asked: Asked<'_>,
+    ) -> Result<Outcome, Refusal> {
+        if let Some(at) = &handshake.capture {
+            return self.capture(source, handshake, at, asked).await;
+        }
+        if handshake.verify {
+            let Asked { received, scheme, keys, about, now } = asked;
+            verify(scheme, received.clone(), keys, about, now)
+                .map_err(|rejection| unproved(source, rejection))?;
+        }
+        let answer = handshake.answer(asked).map_err(malformed_handshake)?;
+        if let Some(confirm) = &handshake.confirm {
+            let url = confirm.place(asked).ok_or_else(|| {
+                let why = "the URL to confirm by is not the provider's";
+                Refusal::new(StatusCode::BAD_REQUEST, "malformed_handshake").because(why.to_owned())
+            })?;
+            self.deps.keys.confirm(&url).await.map_err(|why| {
+                Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "not_confirmed").because(why)
+            })?;
+        }
+        Ok(Outcome::Challenge(answer))
     }
 
     /// A handshake that brings a secret. It is durable before the answer leaves, for the provider sends it only once.
