@@ -37,7 +37,7 @@ fn vectors() -> Vec<Vector> {
     ]
     .into_iter()
     .flat_map(|text| serde_json::from_str::<Vec<Vector>>(text).unwrap())
-    // Those of more than a body and headers are the presets' (`tests/presets.rs`).
+    // Those of more than a body and headers are the presets' (`tests/presets`).
     .filter(|vector| !["twilio", "adyen", "sanity"].contains(&&*vector.provider))
     .collect()
 }
