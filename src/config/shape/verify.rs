@@ -122,26 +122,31 @@ pub static SCHEME: Mapping = Mapping {
     ],
 };
 
-static SIGNATURE: Mapping = Mapping {
-    name: "a signature",
-    keys: &[
+/// The keys of a mapping that says where something stands in a request.
+macro_rules! place_keys {
+    ($($extra:expr),* $(,)?) => { &[
         key("header", Shape::Text, "The header that holds it."),
         key("query", Shape::Text, "The query parameter that holds it."),
+        key("form", Shape::Text, "The field of the form that holds it."),
+        key("json", Shape::JsonPath, "The text or number of the JSON body that holds it, as `$.a.b`."),
+        $($extra,)*
+    ] };
+}
+
+static SIGNATURE: Mapping = Mapping {
+    name: "a signature",
+    keys: place_keys![
         key("encoding", Shape::Word(&[word("hex", "hexadecimal"), word("base64", "base64"), word("base64url", "base64 with the alphabet for URLs")]), "How its bytes are written.").default("hex"),
         key("parse", Shape::Text, "How it stands in the header: `sha256={signature}`, `t={timestamp},v1={signature}`, `v1,{signature}`, `{timestamp},{signature}`.").default("{signature}"),
         key("separator", Shape::Text, "The one character between several (`,`, `;`, a space).").default(","),
         key("group_separator", Shape::Text, "The one character between groups that each are such a text with a time of its own."),
-        key("form", Shape::Text, "The field of the form that holds it."),
-        key("json", Shape::JsonPath, "The text of the JSON body that holds it, as `$.a.b`."),
     ],
     one_of: &["header", "query", "form", "json"],
 };
 
 static TIMESTAMP: Mapping = Mapping {
     name: "a signed time",
-    keys: &[
-        key("header", Shape::Text, "The header that holds it."),
-        key("query", Shape::Text, "The query parameter that holds it."),
+    keys: place_keys![
         key(
             "format",
             Shape::Word(&[
@@ -153,41 +158,22 @@ static TIMESTAMP: Mapping = Mapping {
             "How it is written.",
         )
         .default("unix"),
-        key("form", Shape::Text, "The field of the form that holds it."),
-        key(
-            "json",
-            Shape::JsonPath,
-            "The text or number of the JSON body that holds it, as `$.a.b`.",
-        ),
     ],
     one_of: &["header", "query", "form", "json"],
 };
 
 pub(super) static SELECTOR: Mapping = Mapping {
     name: "a place in the request",
-    keys: &[
-        key("header", Shape::Text, "The header that holds it."),
-        key("query", Shape::Text, "The query parameter that holds it."),
-        key("form", Shape::Text, "The field of the form that holds it."),
-        key(
-            "json",
-            Shape::JsonPath,
-            "The text or number of the JSON body that holds it, as `$.a.b`.",
-        ),
-    ],
+    keys: place_keys![],
     one_of: &["header", "query", "form", "json"],
 };
 
 static JWT: Mapping = Mapping {
     name: "a token that is signed",
-    keys: &[
-        key("header", Shape::Text, "The header that holds it, after `prefix`."),
-        key("prefix", Shape::Text, "What stands before it in the header, such as `JWT `.")
+    keys: place_keys![
+        key("prefix", Shape::Text, "What stands before it in `header`, such as `JWT `.")
             .default("nothing"),
         key("bearer", Shape::True, "`Authorization: Bearer TOKEN`"),
-        key("query", Shape::Text, "The query parameter that holds it."),
-        key("form", Shape::Text, "The field of the form that holds it."),
-        key("json", Shape::JsonPath, "The text of the JSON body that holds it, as `$.a.b`."),
         key("body", Shape::True, "The body is the token; see also `body: jwt` of the source."),
         key(
             "detached",
