@@ -124,11 +124,8 @@ impl Schemas {
             Shape::Names(names) => self.names(names),
             Shape::Mapping(table) => self.reference(table),
             Shape::Any(alternatives) => {
-                let mut schemas: Vec<Json> = alternatives
-                    .iter()
-                    .filter(|shape| !matches!(shape, Shape::LaterMapping | Shape::LaterList))
-                    .map(|shape| self.shape(shape))
-                    .collect();
+                let mut schemas: Vec<Json> =
+                    alternatives.iter().map(|shape| self.shape(shape)).collect();
                 match (schemas.pop(), schemas.is_empty()) {
                     (Some(only), true) => only,
                     (last, _) => {
@@ -137,7 +134,6 @@ impl Schemas {
                     }
                 }
             }
-            Shape::LaterMapping | Shape::LaterList => json!(false),
         }
     }
 

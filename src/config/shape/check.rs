@@ -171,11 +171,6 @@ impl Walk<'_> {
             },
             Shape::Any(alternatives) => {
                 match alternatives.iter().find(|alternative| takes(alternative, node)) {
-                    Some(Shape::LaterMapping | Shape::LaterList) => self.not_built(
-                        node,
-                        format!("{} as {what}", node.kind_name()),
-                        format!("write {}", in_words(shape)),
-                    ),
                     Some(alternative) => {
                         let before = self.found.len();
                         self.value(node, alternative, what);
@@ -189,13 +184,6 @@ impl Walk<'_> {
                     }
                     None => self.wrong(node, shape, what),
                 }
-            }
-            Shape::LaterMapping | Shape::LaterList => {
-                self.not_built(
-                    node,
-                    format!("{} as {what}", node.kind_name()),
-                    "remove it".to_owned(),
-                );
             }
         }
     }
@@ -453,9 +441,9 @@ fn takes(shape: &Shape, node: &Node) -> bool {
         Shape::Bool | Shape::True | Shape::False => node.as_bool().is_some(),
         Shape::Count(..) | Shape::Factor(_) => node.as_number().is_some(),
         Shape::Json => true,
-        Shape::List(_) | Shape::LaterList => node.as_list().is_some(),
+        Shape::List(_) => node.as_list().is_some(),
         Shape::Many(item) => node.as_list().is_some() || takes(item, node),
-        Shape::Names(_) | Shape::Mapping(_) | Shape::LaterMapping => node.as_map().is_some(),
+        Shape::Names(_) | Shape::Mapping(_) => node.as_map().is_some(),
         Shape::Any(alternatives) => alternatives.iter().any(|shape| takes(shape, node)),
     }
 }
@@ -481,16 +469,13 @@ pub fn in_words(shape: &Shape) -> String {
         }
         Shape::Status => "a status".to_owned(),
         Shape::Json => "anything".to_owned(),
-        Shape::List(_) | Shape::LaterList => "a list".to_owned(),
+        Shape::List(_) => "a list".to_owned(),
         Shape::Many(item) => format!("{} or a list", in_words(item)),
-        Shape::Names(_) | Shape::LaterMapping => "a mapping".to_owned(),
+        Shape::Names(_) => "a mapping".to_owned(),
         Shape::Mapping(mapping) => format!("a mapping ({})", mapping.name.replace('`', "")),
-        Shape::Any(alternatives) => alternatives
-            .iter()
-            .filter(|shape| !matches!(shape, Shape::LaterMapping | Shape::LaterList))
-            .map(in_words)
-            .collect::<Vec<_>>()
-            .join(" or "),
+        Shape::Any(alternatives) => {
+            alternatives.iter().map(in_words).collect::<Vec<_>>().join(" or ")
+        }
     }
 }
 

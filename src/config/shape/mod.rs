@@ -91,10 +91,6 @@ pub enum Shape {
     Mapping(&'static Mapping),
     /// The alternative whose kind of node is there.
     Any(&'static [Shape]),
-    /// A mapping that is part of the language and not built yet.
-    LaterMapping,
-    /// A list that is part of the language and not built yet.
-    LaterList,
 }
 
 #[derive(Debug)]
